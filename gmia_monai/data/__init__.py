@@ -1,0 +1,21 @@
+"""Cohorts of radiographs: manifests, published data sets, roles by patient, pairs. No pixels are read here."""
+
+from __future__ import annotations
+
+from gmia_monai.data.cohort import Cohort, ImageRecord
+from gmia_monai.data.load import load_cohort
+from gmia_monai.data.manifest import read_manifest, write_manifest
+from gmia_monai.data.pairs import Pairs, t1_pairs
+from gmia_monai.data.roles import check_disjoint, role_of_number
+
+__all__ = [
+    "Cohort",
+    "ImageRecord",
+    "Pairs",
+    "check_disjoint",
+    "load_cohort",
+    "read_manifest",
+    "role_of_number",
+    "t1_pairs",
+    "write_manifest",
+]

@@ -1,0 +1,199 @@
+"""Pairs of images for verification: threat model T1, another image of the same person (protocol v1, "Pairs").
+
+Positives are all pairs of different images of one patient within one folder, each patient of equal weight. Negatives
+are drawn for one image of each positive, at random within the folder or matched on sex, view and age, because those
+alone tell many patients apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from gmia_monai.data.cohort import Cohort
+from gmia_monai.errors import UsageError
+from gmia_monai.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["MAX_AGE_GAP_YEARS", "NEGATIVES", "Pairs", "t1_pairs"]
+
+MAX_AGE_GAP_YEARS = 5.0
+NEGATIVES = ("random", "matched")
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pairs:
+    """Pairs of images of one cohort; all arrays have the length of the list of pairs.
+
+    Attributes:
+        first: index of an image in the cohort. Of a negative it is the image that the other was drawn for.
+        second: index of another image.
+        same: whether both are of one patient.
+        weight: positives sum to 1, each patient alike; negatives sum to 1, each pair alike.
+        patient_first: position of the patient of ``first`` in ``cohort.patients``.
+        patient_second: the same for ``second``.
+        negatives: ``random`` or ``matched``.
+        n_wanted: negatives that were asked for.
+        n_short: images for which fewer negatives exist than were asked for; all that exist were taken.
+    """
+
+    first: IntArray
+    second: IntArray
+    same: BoolArray
+    weight: FloatArray
+    patient_first: IntArray
+    patient_second: IntArray
+    negatives: str
+    n_wanted: int
+    n_short: int
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __repr__(self) -> str:
+        return (
+            f"Pairs({self.n_positives} positives, {self.n_negatives} of {self.n_wanted} {self.negatives} negatives, "
+            f"{self.n_short} images short of negatives)"
+        )
+
+    @property
+    def n_positives(self) -> int:
+        """Pairs of one patient."""
+        return int(self.same.sum())
+
+    @property
+    def n_negatives(self) -> int:
+        """Pairs of two patients."""
+        return len(self) - self.n_positives
+
+    @property
+    def n_positive_patients(self) -> int:
+        """Patients who have a positive: what an interval rests on."""
+        return len(np.unique(self.patient_first[self.same]))
+
+
+def t1_pairs(
+    cohort: Cohort,
+    negatives: str = "random",
+    negatives_per_positive: int = 50,
+    max_positives_per_patient: int | None = None,
+    match_findings: bool = False,
+    seed: int = 0,
+) -> Pairs:
+    """Positives and negatives of threat model T1.
+
+    Args:
+        cohort: images.
+        negatives: ``random``: any image of another patient in the same folder. ``matched``: also of the same sex and
+            view and at most 5 years apart in age. What is not known is matched to what is not known.
+        negatives_per_positive: negatives drawn for each positive, without replacement: an image never meets the same
+            other image twice as ``first``. Where fewer exist, all are taken, and :class:`Pairs` counts those images.
+            The image is one of the positive's two, at random, so patients with long series have more negatives, too:
+            ``max_positives_per_patient`` or :meth:`Cohort.core` bound that.
+        max_positives_per_patient: at most so many positives of a patient, drawn at random; None: all.
+        match_findings: match on the set of findings that are present, too (for threat model T2).
+        seed: of all draws.
+
+    Returns:
+        positives first, ordered by patient; then negatives, ordered by image.
+
+    Raises:
+        UsageError: ``GM-U038`` for an unknown kind of negatives or a number below its minimum.
+    """
+    if negatives not in NEGATIVES:
+        raise UsageError("GM-U038", "unknown kind of negatives", got=negatives, expected=NEGATIVES)
+    if negatives_per_positive < 0 or (max_positives_per_patient is not None and max_positives_per_patient < 1):
+        raise UsageError("GM-U038", "numbers of pairs must be positive")
+    rng = np.random.default_rng(seed)
+    patient = cohort.patient_index
+    first, second = _positives(cohort, max_positives_per_patient, rng)
+    anchors = np.where(rng.random(len(first)) < 0.5, first, second)
+    wanted = np.bincount(anchors, minlength=len(cohort)) * negatives_per_positive
+    negative_first, negative_second, n_short = _negatives(cohort, wanted, negatives, match_findings, rng)
+
+    per_patient = np.bincount(patient[first], minlength=len(cohort.patients))
+    positive_weight = 1.0 / (per_patient[patient[first]] * max(np.count_nonzero(per_patient), 1))
+    negative_weight = np.full(len(negative_first), 1.0 / max(len(negative_first), 1))
+    all_first = np.concatenate([first, negative_first])
+    all_second = np.concatenate([second, negative_second])
+    return Pairs(
+        first=all_first,
+        second=all_second,
+        same=np.arange(len(all_first)) < len(first),
+        weight=np.concatenate([positive_weight, negative_weight]),
+        patient_first=patient[all_first],
+        patient_second=patient[all_second],
+        negatives=negatives,
+        n_wanted=int(wanted.sum()),
+        n_short=n_short,
+    )
+
+
+def _positives(cohort: Cohort, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """All unordered pairs within a patient and folder, at most ``limit`` a patient."""
+    by_patient: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    groups = _groups([(int(p), r.folder) for p, r in zip(cohort.patient_index, cohort, strict=True)])
+    for (patient, _), members in groups.items():
+        if len(members) > 1:
+            i, j = np.triu_indices(len(members), k=1)
+            by_patient.setdefault(patient, []).append((members[i], members[j]))
+    first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for patient in sorted(by_patient):
+        i, j = (np.concatenate(part) for part in zip(*by_patient[patient], strict=True))
+        if limit is not None and len(i) > limit:
+            keep = np.sort(rng.choice(len(i), size=limit, replace=False))
+            i, j = i[keep], j[keep]
+        first.append(i)
+        second.append(j)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _negatives(
+    cohort: Cohort, wanted: np.ndarray, kind: str, match_findings: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """For image i, ``wanted[i]`` different images of other patients that match it, or all there are."""
+    matched = kind == "matched"
+    ages = np.where(np.isnan(cohort.ages), 0.0, cohort.ages) if matched else np.zeros(len(cohort))
+    keys: list[Hashable] = []
+    for record in cohort:
+        key: tuple[Hashable, ...] = (record.folder,)
+        if matched:
+            key += (record.sex, record.view, math.isnan(record.age))
+        if match_findings:
+            key += (None if record.labels is None else frozenset(name for name, value in record.labels if value == 1),)
+        keys.append(key)
+    drawn: dict[int, np.ndarray] = {}
+    n_short = 0
+    for members in _groups(keys).values():
+        # sorted by age, the matches of an image are one stretch
+        members = members[np.argsort(ages[members], kind="stable")]
+        owner, group_ages = cohort.patient_index[members], ages[members]
+        low = np.searchsorted(group_ages, group_ages - MAX_AGE_GAP_YEARS, side="left")
+        high = np.searchsorted(group_ages, group_ages + MAX_AGE_GAP_YEARS, side="right")
+        places = _groups(owner.tolist())
+        for place in np.flatnonzero(wanted[members]):
+            start, stop = int(low[place]), int(high[place])
+            own = places[int(owner[place])]
+            n_own = int(np.searchsorted(own, stop) - np.searchsorted(own, start))
+            image = members[place]
+            n = min(int(wanted[image]), stop - start - n_own)
+            n_short += int(n < wanted[image])
+            # n + n_own different draws hold at least n of other patients, in random order: the first n are a fair draw
+            draw = start + rng.choice(stop - start, size=n + n_own, replace=False)
+            drawn[int(image)] = members[draw[owner[draw] != owner[place]][:n]]
+    images = sorted(drawn)
+    empty = np.empty(0, np.int64)
+    first = np.repeat(np.array(images, dtype=np.int64), [len(drawn[i]) for i in images])
+    return first, np.concatenate([empty, *(drawn[i] for i in images)]), n_short
+
+
+def _groups(keys: Sequence[_Key]) -> dict[_Key, np.ndarray]:
+    """Positions of equal keys, ascending, in order of first appearance."""
+    groups: dict[_Key, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    return {key: np.array(members, dtype=np.int64) for key, members in groups.items()}

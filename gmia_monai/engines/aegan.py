@@ -1,0 +1,213 @@
+"""Co-training of encoder, generator and discriminator: the AE-GAN engine.
+
+GMIA (Li et al., ISBI 2025, section 2.1): encoder and generator jointly minimise ``softplus(-D(G(E(x)))) + 10 MSE + 10
+LPIPS``, then the discriminator takes its logistic step. Lazy R1 and path-length regularisation are those of StyleGAN2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from monai.engines import Trainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from gmia_monai.engines.optimizers import average_gradients, broadcast_parameters
+from gmia_monai.errors import ResourceError
+from gmia_monai.losses.adversarial import (
+    PathLengthPenalty,
+    discriminator_logistic_loss,
+    generator_logistic_loss,
+    r1_penalty,
+)
+from gmia_monai.networks.aegan import AEGAN
+
+__all__ = ["AEGANTrainer"]
+
+
+class AEGANTrainer(Trainer):
+    """Trains an :class:`AEGAN` against a discriminator.
+
+    The output of an iteration holds the scalars ``loss`` (all of the generator's terms), ``pixel_loss``,
+    ``perceptual_loss``, ``generator_loss``, ``discriminator_loss``, and ``r1_penalty`` / ``path_length_penalty`` as
+    last measured.
+
+    Args:
+        device: where to train.
+        max_epochs: number of epochs.
+        train_data_loader: batches with ``image``, ``[b, 1, h, w]`` in [0, 1].
+        autoencoder: network to train.
+        discriminator: its adversary.
+        g_optimizer: optimizer of the auto-encoder.
+        d_optimizer: optimizer of the discriminator.
+        perceptual_loss: callable ``(prediction, target) -> [b]``; None leaves the term out.
+        pixel_weight: weight of the mean squared error.
+        perceptual_weight: weight of the perceptual loss.
+        adversarial_weight: weight of the adversarial term.
+        adversarial_start: iterations before the adversarial game starts; 0 in the paper. A short budget is better
+            spent on reconstruction first.
+        r1_gamma: weight of R1.
+        r1_interval: iterations between two R1 steps; 0 for none.
+        path_length_weight: weight of the path-length penalty.
+        path_length_interval: iterations between two path-length steps; 0 for none.
+        path_length_batch_shrink: divisor of the batch in path-length steps.
+        max_skipped: updates with a non-finite gradient in a row after which training stops.
+        epoch_length: iterations an epoch; the length of the loader if None.
+        amp: bfloat16 autocast.
+        train_handlers: MONAI or Ignite handlers.
+        non_blocking: asynchronous copies to the device.
+
+    Raises:
+        ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates in a row are not finite.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: Iterable | DataLoader,
+        autoencoder: AEGAN,
+        discriminator: nn.Module,
+        g_optimizer: Optimizer,
+        d_optimizer: Optimizer,
+        perceptual_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        pixel_weight: float = 10.0,
+        perceptual_weight: float = 10.0,
+        adversarial_weight: float = 1.0,
+        adversarial_start: int = 0,
+        r1_gamma: float = 1.0,
+        r1_interval: int = 16,
+        path_length_weight: float = 2.0,
+        path_length_interval: int = 4,
+        path_length_batch_shrink: int = 2,
+        max_skipped: int = 10,
+        epoch_length: int | None = None,
+        amp: bool = False,
+        train_handlers: Sequence | None = None,
+        non_blocking: bool = False,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            epoch_length=epoch_length,
+            non_blocking=non_blocking,
+            handlers=train_handlers,
+            amp=amp,
+            decollate=False,
+        )
+        self.autoencoder = autoencoder
+        self.discriminator = discriminator
+        self.g_optimizer = g_optimizer
+        self.d_optimizer = d_optimizer
+        self.perceptual_loss = perceptual_loss
+        self.pixel_weight = pixel_weight
+        self.perceptual_weight = perceptual_weight
+        self.adversarial_weight = adversarial_weight
+        self.adversarial_start = adversarial_start
+        self.r1_gamma = r1_gamma
+        self.r1_interval = r1_interval
+        self.path_length = PathLengthPenalty()
+        self.path_length_weight = path_length_weight
+        self.path_length_interval = path_length_interval
+        self.path_length_batch_shrink = path_length_batch_shrink
+        self.max_skipped = max_skipped
+        self._skipped = 0
+        self._last = {"r1_penalty": 0.0, "path_length_penalty": 0.0}
+        broadcast_parameters([autoencoder, discriminator])
+
+    def _step(self, optimizer: Optimizer, loss: Tensor) -> bool:
+        """One update, left out where a gradient is not finite."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        average_gradients(params)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+        if torch.isfinite(norm):
+            optimizer.step()
+            self._skipped = 0
+            return True
+        self._skipped += 1
+        self.logger.warning("iteration %d: gradient is not finite, update left out", self.state.iteration)
+        if self._skipped >= self.max_skipped:
+            raise ResourceError(
+                "GM-R030",
+                f"training diverged: {self._skipped} updates in a row were not finite",
+                next_step="resume from the last checkpoint with a lower learning rate, or without --amp",
+            )
+        return False
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.amp)
+
+    def _generator_phase(self, real: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, float]]:
+        self.discriminator.requires_grad_(False)
+        with self._autocast():
+            fake = self.autoencoder.synthesis(self.autoencoder.encoder(real), noise_mode="random")
+            pixel = (fake - real).square().mean()
+            perceptual = real.new_zeros(())
+            if self.perceptual_loss is not None and self.perceptual_weight > 0:
+                perceptual = self.perceptual_loss(fake, real).mean()
+            loss = self.pixel_weight * pixel + self.perceptual_weight * perceptual
+            generator = real.new_zeros(())
+            if adversarial:
+                generator = generator_logistic_loss(self.discriminator(fake))
+                loss = loss + self.adversarial_weight * generator
+        self._step(self.g_optimizer, loss)
+        self.discriminator.requires_grad_(True)
+        scalars = {
+            Keys.LOSS: loss.item(),
+            "pixel_loss": pixel.item(),
+            "perceptual_loss": perceptual.item(),
+            "generator_loss": generator.item(),
+        }
+        return fake.detach(), scalars
+
+    def _path_length_phase(self, real: Tensor) -> None:
+        # Second derivatives in bfloat16 are noise; this phase and R1 run in float32.
+        part = real[: max(1, real.shape[0] // self.path_length_batch_shrink)]
+        w = self.autoencoder.encoder(part)
+        ws = w.unsqueeze(1).expand(-1, self.autoencoder.synthesis.n_layers, -1)
+        penalty = self.path_length(self.autoencoder.synthesis(ws, noise_mode="random"), ws)
+        self._step(self.g_optimizer, penalty * (self.path_length_weight * self.path_length_interval))
+        self._last["path_length_penalty"] = penalty.item()
+
+    def _discriminator_phase(self, real: Tensor, fake: Tensor) -> float:
+        # The reconstructions of the generator's phase serve again; the published code computes them twice.
+        with self._autocast():
+            loss = discriminator_logistic_loss(self.discriminator(real), self.discriminator(fake))
+        self._step(self.d_optimizer, loss)
+        return loss.item()
+
+    def _r1_phase(self, real: Tensor) -> None:
+        real = real.detach().requires_grad_(True)
+        penalty = r1_penalty(self.discriminator(real), real, self.r1_gamma)
+        self._step(self.d_optimizer, penalty * self.r1_interval)
+        self._last["r1_penalty"] = penalty.item()
+
+    def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, float]:
+        """One iteration; see the class."""
+        real = batchdata[Keys.IMAGE].to(engine.state.device, non_blocking=engine.non_blocking)
+        real = real.contiguous(memory_format=torch.channels_last)
+        self.autoencoder.train()
+        self.discriminator.train()
+        done = engine.state.iteration - 1
+        adversarial = self.adversarial_weight > 0 and done >= self.adversarial_start
+        fake, output = self._generator_phase(real, adversarial)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        if adversarial and self.path_length_interval and done % self.path_length_interval == 0:
+            self._path_length_phase(real)
+        output["discriminator_loss"] = 0.0
+        if adversarial:
+            output["discriminator_loss"] = self._discriminator_phase(real, fake)
+            if self.r1_interval and done % self.r1_interval == 0:
+                self._r1_phase(real)
+        output.update(self._last)
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output

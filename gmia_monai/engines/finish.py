@@ -1,0 +1,47 @@
+"""The end of a training: the chosen checkpoint becomes a weights file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gmia_monai.handlers.checkpoint import find_last_checkpoint
+from gmia_monai.networks.pretrained import save_network
+from gmia_monai.typing import PathLike
+
+__all__ = ["save_trained"]
+
+_log = logging.getLogger(__name__)
+
+
+def save_trained(
+    output_dir: PathLike, name: str, network: nn.Module, arguments: dict[str, Any], key: str = "network", **facts: Any
+) -> Path | None:
+    """Writes ``<output_dir>/models/<name>.safetensors`` from the best checkpoint, or the last where none is best.
+
+    Args:
+        output_dir: folder of the run, with ``checkpoints/``.
+        name: name of the weights.
+        network: network to fill and write; it keeps the chosen weights.
+        arguments: constructor arguments, stored in the file.
+        key: name of the network in the checkpoint.
+        facts: more metadata.
+
+    Returns:
+        the file, or None where the run left no checkpoint.
+    """
+    folder = Path(output_dir) / "checkpoints"
+    best = folder / "best.pt"
+    source = best if best.is_file() else find_last_checkpoint(folder)
+    if source is None:
+        return None
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    network.load_state_dict(state[key])
+    path = Path(output_dir) / "models" / f"{name}.safetensors"
+    save_network(path, network, arguments, epoch=state["engine"]["epoch"], **facts)
+    _log.info("%s written from %s (epoch %d)", path, source.name, state["engine"]["epoch"])
+    return path

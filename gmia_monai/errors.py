@@ -1,0 +1,85 @@
+"""Coded exceptions: what went wrong, what was got, what was expected, the next step. Never a value from a header."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+__all__ = ["ExitCode", "GmiaError", "InputError", "IntegrityError", "ManifestError", "ResourceError", "UsageError"]
+
+
+class ExitCode(IntEnum):
+    """Exit codes shared by every command."""
+
+    OK = 0
+    SOME_REJECTED = 1
+    USAGE = 2
+    INTEGRITY = 3
+    RESOURCES = 4
+    INTERRUPTED = 130
+
+
+class GmiaError(Exception):
+    """Base of all errors that a user can meet; subclasses fix the exit code.
+
+    Args:
+        code: stable identifier, ``GM-`` + one letter for the area + three digits, e.g. ``GM-D004``.
+        what: one sentence that says what is wrong.
+        got: what was found, if that can be said without a value from a header.
+        expected: what would have been right.
+        next_step: what the reader can do about it.
+    """
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+    def __init__(
+        self, code: str, what: str, *, got: object = None, expected: object = None, next_step: str | None = None
+    ) -> None:
+        self.code = code
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.next_step = next_step
+        parts = [f"{code} {what}"]
+        if got is not None:
+            parts.append(f"got: {got}")
+        if expected is not None:
+            parts.append(f"expected: {expected}")
+        if next_step is not None:
+            parts.append(f"next: {next_step}")
+        super().__init__("; ".join(parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.code, self.what, self.got, self.expected, self.next_step)
+
+
+def _rebuild(
+    cls: type[GmiaError], code: str, what: str, got: object, expected: object, next_step: str | None
+) -> GmiaError:
+    return cls(code, what, got=got, expected=expected, next_step=next_step)
+
+
+class UsageError(GmiaError):
+    """An option, a path or a config that cannot be used (``GM-U…``)."""
+
+
+class ManifestError(UsageError):
+    """A manifest or a data-set table that cannot be used (``GM-M…``)."""
+
+
+class InputError(GmiaError):
+    """One image that cannot be read or is outside what the models take (``GM-D…``); others can go on."""
+
+    exit_code = ExitCode.SOME_REJECTED
+
+
+class IntegrityError(GmiaError):
+    """Weights or outputs whose content is not what was recorded (``GM-W…``)."""
+
+    exit_code = ExitCode.INTEGRITY
+
+
+class ResourceError(GmiaError):
+    """Memory, disk or a download that is not to be had (``GM-R…``)."""
+
+    exit_code = ExitCode.RESOURCES

@@ -1,0 +1,124 @@
+"""MLflow tracking on SQLite: parameters, metrics, settings and pictures, with a truthful end of the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
+
+from gmia_monai.typing import PathLike
+
+__all__ = ["RunTracker", "flatten_settings"]
+
+
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"a.b": value}``; only numbers, texts, booleans and lists are kept."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten_settings(value, f"{name}."))
+        elif value is None or isinstance(value, (bool, int, float, str, list, tuple)):
+            flat[name] = value
+    return flat
+
+
+class RunTracker(MLFlowHandler):
+    """MLFlowHandler with a unique run name that ends FINISHED, FAILED or KILLED, as it was.
+
+    Attach it to a trainer, and give evaluators :meth:`for_evaluator`.
+
+    Args:
+        output_dir: folder of the run; the SQLite file is ``mlflow.db`` in its parent, so that runs stand side by side.
+        name: experiment; also the first part of the run's name.
+        settings: hyper-parameters, nested mappings allowed; logged as parameters and as ``settings.json``.
+        tracking_uri: another MLflow store; ``MLFLOW_TRACKING_URI`` wins over both.
+        every_iterations: iterations between two entries of the losses.
+    """
+
+    def __init__(
+        self,
+        output_dir: PathLike,
+        name: str,
+        settings: Mapping[str, Any] | None = None,
+        tracking_uri: str | None = None,
+        every_iterations: int = 20,
+    ) -> None:
+        self.output_dir = Path(output_dir).absolute()
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        # Alembic announces every migration of a new SQLite file, some forty lines.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        super().__init__(
+            tracking_uri=tracking_uri or f"sqlite:///{self.output_dir.parent / 'mlflow.db'}",
+            experiment_name=name,
+            run_name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}",
+            iteration_log=lambda _, i: i % every_iterations == 0,
+            iteration_logger=self._log_iteration,
+            epoch_log=False,
+            optimizer_param_names=[],
+        )
+        self.settings = dict(settings or {})
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler on the trainer."""
+        super().attach(engine)
+        engine.add_event_handler(Events.STARTED, self._log_settings)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
+
+    def for_evaluator(self, names: Sequence[str] | None = None, prefix: str = "val_") -> _EvaluatorTracker:
+        """A handler that logs an evaluator's metrics into the same run."""
+        return _EvaluatorTracker(self, names, prefix)
+
+    def log_picture(self, path: PathLike) -> None:
+        """Logs a file under ``images``; does nothing outside a run."""
+        if self.cur_run is not None:
+            self.client.log_artifact(self.cur_run.info.run_id, str(path), "images")
+
+    def _log_settings(self, engine: Engine) -> None:
+        flat = flatten_settings(self.settings)
+        self._log_params({k: str(v)[:500] for k, v in flat.items()})
+        path = self.output_dir / "settings.json"
+        path.write_text(json.dumps(flat, indent=2, default=str) + "\n")
+        self.client.log_artifact(self.cur_run.info.run_id, str(path))
+
+    def _log_iteration(self, engine: Engine) -> None:
+        output = engine.state.output
+        scalars = {k: float(v) for k, v in output.items() if isinstance(v, float) or getattr(v, "ndim", 1) == 0}
+        self._log_metrics(scalars, engine.state.iteration)
+
+    def _failed(self, engine: Engine, error: BaseException) -> None:
+        # Ignite swallows an exception that has a handler, unless the handler raises it again.
+        if self.cur_run is not None:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            self.client.set_terminated(self.cur_run.info.run_id, status)
+            self.cur_run = None
+        raise error
+
+
+class _EvaluatorTracker:
+    def __init__(self, tracker: RunTracker, names: Sequence[str] | None, prefix: str) -> None:
+        self.tracker = tracker
+        self.names = names
+        self.prefix = prefix
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.tracker.cur_run is None:
+            return
+        metrics = {
+            f"{self.prefix}{k}": float(v)
+            for k, v in engine.state.metrics.items()
+            if (self.names is None or k in self.names) and isinstance(v, (int, float))
+        }
+        # MONAI's ValidationHandler runs the evaluator for one epoch, whose number is the trainer's.
+        self.tracker._log_metrics(metrics, engine.state.epoch)

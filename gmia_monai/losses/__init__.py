@@ -1,0 +1,29 @@
+"""Losses: adversarial, perceptual, identity and utility."""
+
+from __future__ import annotations
+
+from gmia_monai.losses.adversarial import (
+    PathLengthPenalty,
+    discriminator_logistic_loss,
+    generator_logistic_loss,
+    r1_penalty,
+)
+from gmia_monai.losses.classification import ArcFace, MaskedBCE, positive_weights
+from gmia_monai.losses.identity import cosine, identity_hinge
+from gmia_monai.losses.perceptual import LPIPS, CXRPerceptualLoss
+from gmia_monai.losses.utility import utility_drift
+
+__all__ = [
+    "LPIPS",
+    "ArcFace",
+    "CXRPerceptualLoss",
+    "MaskedBCE",
+    "PathLengthPenalty",
+    "cosine",
+    "discriminator_logistic_loss",
+    "generator_logistic_loss",
+    "identity_hinge",
+    "positive_weights",
+    "r1_penalty",
+    "utility_drift",
+]

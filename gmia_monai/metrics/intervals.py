@@ -1,0 +1,128 @@
+"""Patient-cluster bootstrap: patients, not images or pairs, are drawn with replacement.
+
+Images of one patient are alike, so intervals over images are too narrow. A resample is expressed as weights: an image
+counts as often as its patient was drawn; a negative pair as often as the product of its two patients' counts; a
+positive pair as often as its patient's count, since a patient drawn twice is never its own positive.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.verification import SortedScores
+
+__all__ = ["Interval", "pair_bootstrap", "pair_bootstrap_auc", "patient_bootstrap", "percentile_interval"]
+
+logger = logging.getLogger(__name__)
+
+
+class Interval(NamedTuple):
+    """A statistic on all data and its percentile interval; ``nan`` limits where no replicate could be computed."""
+
+    value: float
+    low: float
+    high: float
+
+
+def percentile_interval(value: float, replicates: Float[np.ndarray, "n_boot"], level: float = 0.95) -> Interval:
+    """Percentile interval of the finite replicates around the statistic on all data."""
+    if not 0.0 < level < 1.0:
+        raise UsageError("GM-U211", "interval level out of range", got=level, expected="0 < level < 1")
+    finite = replicates[np.isfinite(replicates)]
+    if len(finite) == 0:
+        return Interval(value, float("nan"), float("nan"))
+    if len(finite) < 0.95 * len(replicates):
+        logger.warning("%d of %d bootstrap replicates had no value", len(replicates) - len(finite), len(replicates))
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(finite, [tail, 1.0 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def _draws(n_patients: int, n_boot: int, seed: int) -> Iterator[Float[np.ndarray, "patients"]]:
+    """How often each patient is drawn, replicate by replicate."""
+    if n_patients == 0:
+        raise UsageError("GM-U212", "no patients to draw from", got=0, expected="at least one patient")
+    rng = np.random.default_rng(seed)
+    for _ in range(n_boot):
+        yield np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients).astype(np.float64)
+
+
+def patient_bootstrap(
+    statistic: Callable[[Float[np.ndarray, "n"]], float],
+    patients: Shaped[np.ndarray, "n"],
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a statistic of images, by drawing patients with replacement.
+
+    Args:
+        statistic: takes one non-negative weight an image and gives the weighted statistic; may give ``nan``.
+        patients: patient of each image, shape ``n``.
+        n_boot: number of resamples.
+        seed: seed of the resamples.
+        level: coverage, 0.95 for the usual interval.
+    """
+    names, member = np.unique(np.asarray(patients), return_inverse=True)
+    value = float(statistic(np.ones(len(member))))
+    replicates = np.array([statistic(counts[member]) for counts in _draws(len(names), n_boot, seed)])
+    return percentile_interval(value, replicates, level)
+
+
+def pair_bootstrap(
+    statistic: Callable[[Float[np.ndarray, "n"]], float],
+    same: Bool[np.ndarray, "n"],
+    patient_first: Shaped[np.ndarray, "n"],
+    patient_second: Shaped[np.ndarray, "n"],
+    weights: Float[np.ndarray, "n"] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a statistic of pairs, by drawing patients with replacement.
+
+    Args:
+        statistic: takes one non-negative weight a pair and gives the weighted statistic; may give ``nan``.
+        same: whether a pair is positive, shape ``n``.
+        patient_first: patient of the first image of each pair.
+        patient_second: patient of the second image; the same as the first exactly where ``same``.
+        weights: weight of each pair before resampling; ones where absent.
+        n_boot: number of resamples.
+        seed: seed of the resamples.
+        level: coverage, 0.95 for the usual interval.
+
+    Raises:
+        UsageError: GM-U213 where a positive pair joins two patients or a negative pair one.
+    """
+    same = np.asarray(same, dtype=bool)
+    first, second = np.asarray(patient_first), np.asarray(patient_second)
+    if not np.array_equal(first == second, same):
+        raise UsageError("GM-U213", "pair labels contradict the patients", expected="positive pairs within one patient")
+    names, member = np.unique(np.concatenate([first, second]), return_inverse=True)
+    one, two = member[: len(first)], member[len(first) :]
+    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
+    replicates = np.empty(n_boot)
+    for index, counts in enumerate(_draws(len(names), n_boot, seed)):
+        replicates[index] = statistic(base * np.where(same, counts[one], counts[one] * counts[two]))
+    return percentile_interval(float(statistic(base)), replicates, level)
+
+
+def pair_bootstrap_auc(
+    scores: Float[np.ndarray, "n"],
+    same: Bool[np.ndarray, "n"],
+    patient_first: Shaped[np.ndarray, "n"],
+    patient_second: Shaped[np.ndarray, "n"],
+    weights: Float[np.ndarray, "n"] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Weighted verification AUC with its patient-cluster interval; see `pair_bootstrap`."""
+    statistic = SortedScores(scores, same).auc
+    return pair_bootstrap(statistic, same, patient_first, patient_second, weights, n_boot, seed, level)

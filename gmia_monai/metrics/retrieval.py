@@ -1,0 +1,128 @@
+"""Identification: each image asks the other images of its folder who it shows.
+
+A query is an image whose patient has another image in the same folder; its gallery is every other image of that folder.
+MAP@R follows Musgrave et al., "A Metric Learning Reality Check", ECCV 2020, section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from gmia_monai.errors import UsageError
+
+__all__ = ["Identification", "identify"]
+
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Identification:
+    """What each query found.
+
+    Attributes:
+        query: index of each query image, shape ``q``.
+        patient: its patient, shape ``q``.
+        rank: place of the best match in the gallery, from 1; candidates of equal score count one half, so that a
+            constant embedding lands in the middle. Shape ``q``.
+        average_precision_at_r: shape ``q``, in [0, 1]; ties in a fixed random order.
+        gallery: number of gallery images, shape ``q``.
+    """
+
+    query: Int[np.ndarray, "q"]
+    patient: Shaped[np.ndarray, "q"]
+    rank: Float[np.ndarray, "q"]
+    average_precision_at_r: Float[np.ndarray, "q"]
+    gallery: Int[np.ndarray, "q"]
+
+    def weights(self, per_patient: bool) -> Float[np.ndarray, "q"]:
+        """Weights of the queries: equal for images, or equal for patients."""
+        if not per_patient:
+            return np.ones(len(self.query))
+        _, member, count = np.unique(self.patient, return_inverse=True, return_counts=True)
+        return 1.0 / count[member]
+
+    def rank_k(self, k: int = 1, *, per_patient: bool = False) -> float:
+        """Share of queries with a match among the first ``k`` of the gallery; ``nan`` without queries."""
+        return self._mean((self.rank < k + 0.5).astype(np.float64), per_patient)
+
+    def precision_at_1(self, *, per_patient: bool = False) -> float:
+        """Share of queries whose nearest image shows the same patient."""
+        return self.rank_k(1, per_patient=per_patient)
+
+    def map_at_r(self, *, per_patient: bool = False) -> float:
+        """Mean average precision at R, R the number of matches in the gallery; in [0, 1]."""
+        return self._mean(self.average_precision_at_r, per_patient)
+
+    def _mean(self, values: Float[np.ndarray, "q"], per_patient: bool) -> float:
+        return float(np.average(values, weights=self.weights(per_patient))) if len(values) else float("nan")
+
+
+def identify(
+    embeddings: Float[np.ndarray, "n d"],
+    patients: Shaped[np.ndarray, "n"],
+    folders: Shaped[np.ndarray, "n"] | None = None,
+    seed: int = 0,
+) -> Identification:
+    """Query each image against the other images of its folder by cosine.
+
+    Args:
+        embeddings: one finite vector an image, any length but zero.
+        patients: patient of each image.
+        folders: folder of each image; one folder where absent.
+        seed: seed of the order in which ties are broken for MAP@R.
+
+    Raises:
+        UsageError: GM-U221 where lengths differ or an embedding is not finite.
+    """
+    embeddings, patients = np.asarray(embeddings, dtype=np.float64), np.asarray(patients)
+    folders = np.zeros(len(patients), dtype=int) if folders is None else np.asarray(folders)
+    if not (len(embeddings) == len(patients) == len(folders)) or embeddings.ndim != 2:
+        raise UsageError("GM-U221", "embeddings, patients and folders do not fit", expected="one of each an image")
+    if not np.isfinite(embeddings).all():
+        raise UsageError("GM-U221", "an embedding is not finite", expected="finite vectors")
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    rng = np.random.default_rng(seed)
+    query, rank, precision, gallery = [], [], [], []
+    for folder in np.unique(folders):
+        inside = rng.permutation(np.flatnonzero(folders == folder))  # the stable sort below then breaks ties at random
+        for start in range(0, len(inside), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(inside)))
+            similarity = unit[inside[rows]] @ unit[inside].T
+            similarity[np.arange(len(rows)), rows] = -np.inf
+            match = patients[inside[rows], None] == patients[None, inside]
+            match[np.arange(len(rows)), rows] = False
+            has = match.any(axis=1)
+            query.append(inside[rows[has]])
+            rank.append(_mid_rank(similarity[has], match[has]))
+            precision.append(_average_precision_at_r(similarity[has], match[has]))
+            gallery.append(np.full(int(has.sum()), len(inside) - 1))
+    index = np.concatenate(query) if query else np.zeros(0, dtype=int)
+    if len(index) == 0:
+        return Identification(index, patients[index], np.zeros(0), np.zeros(0), index)
+    order = np.argsort(index)
+    columns = [np.concatenate(parts)[order] for parts in (rank, precision, gallery)]
+    return Identification(index[order], patients[index[order]], *columns)
+
+
+def _mid_rank(similarity: Float[np.ndarray, "q g"], match: Shaped[np.ndarray, "q g"]) -> Float[np.ndarray, "q"]:
+    best = np.where(match, similarity, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+    # equal vectors differ by rounding in the product, so closer than that is a tie
+    above = (similarity > best + 1e-12) & ~match
+    tied = (np.abs(similarity - best) <= 1e-12) & ~match
+    return 1.0 + above.sum(axis=1) + 0.5 * tied.sum(axis=1)
+
+
+def _average_precision_at_r(
+    similarity: Float[np.ndarray, "q g"], match: Shaped[np.ndarray, "q g"]
+) -> Float[np.ndarray, "q"]:
+    if len(match) == 0:
+        return np.zeros(0)
+    relevant = match.sum(axis=1)
+    order = np.argsort(-np.round(similarity, 12), axis=1, kind="stable")[:, : int(relevant.max())]
+    hit = np.take_along_axis(match, order, axis=1)
+    place = np.arange(1, hit.shape[1] + 1)
+    within = place[None] <= relevant[:, None]
+    return (np.cumsum(hit, axis=1) / place * (hit & within)).sum(axis=1) / relevant

@@ -1,0 +1,25 @@
+"""Networks: AE-GAN, discriminator, identity and utility encoders."""
+
+from __future__ import annotations
+
+from gmia_monai.networks.aegan import AEGAN
+from gmia_monai.networks.anonymizer import AnonymizerNet
+from gmia_monai.networks.discriminator import Discriminator, Encoder
+from gmia_monai.networks.identity import IdentityNet
+from gmia_monai.networks.pretrained import load_anonymizer, load_network, load_recorded, save_network
+from gmia_monai.networks.synthesis import SynthesisNetwork
+from gmia_monai.networks.utility import UtilityNet
+
+__all__ = [
+    "AEGAN",
+    "AnonymizerNet",
+    "Discriminator",
+    "Encoder",
+    "IdentityNet",
+    "SynthesisNetwork",
+    "UtilityNet",
+    "load_anonymizer",
+    "load_network",
+    "load_recorded",
+    "save_network",
+]

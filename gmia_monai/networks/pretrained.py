@@ -1,0 +1,88 @@
+"""Networks rebuilt from safetensors files that say which network they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gmia_monai.errors import IntegrityError
+from gmia_monai.networks.aegan import AEGAN
+from gmia_monai.networks.anonymizer import AnonymizerNet
+from gmia_monai.networks.discriminator import Discriminator
+from gmia_monai.networks.identity import IdentityNet
+from gmia_monai.networks.utility import UtilityNet
+from gmia_monai.typing import PathLike
+from gmia_monai.weights import load_weights, read_index, read_metadata, save_weights, update_index
+
+__all__ = ["NETWORKS", "load_anonymizer", "load_network", "load_recorded", "save_network"]
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "AEGAN": AEGAN,
+    "Discriminator": Discriminator,
+    "IdentityNet": IdentityNet,
+    "UtilityNet": UtilityNet,
+}
+
+
+def save_network(
+    path: PathLike, network: nn.Module, arguments: dict[str, Any], half: bool = False, **facts: Any
+) -> str:
+    """Writes weights together with the class and the constructor arguments of their network, and records the file.
+
+    Args:
+        path: file to write; ``index.json`` beside it gets its sha256 under the file's stem.
+        network: one of :data:`NETWORKS`.
+        arguments: arguments that build it again.
+        half: store in float16.
+        facts: more metadata, e.g. names of findings.
+
+    Returns:
+        sha256 of the file.
+    """
+    path = Path(path)
+    metadata = {"network": type(network).__name__, "arguments": arguments, **facts}
+    sha256 = save_weights(path, network, metadata, half=half)
+    update_index(path.parent, path.stem, path.name, network=type(network).__name__, arguments=arguments)
+    return sha256
+
+
+def load_network(path: PathLike, sha256: str | None = None) -> nn.Module:
+    """Builds the network that a file describes, and loads its weights; frozen, in eval mode.
+
+    Raises:
+        IntegrityError: ``GM-W006`` if the file names no network of ours, or as
+            :func:`gmia_monai.weights.load_weights`.
+    """
+    metadata = read_metadata(path, sha256)
+    name = metadata.get("network")
+    if name not in NETWORKS:
+        raise IntegrityError(
+            "GM-W006", f"{Path(path).name} does not say which network it holds", got=name, expected=", ".join(NETWORKS)
+        )
+    network = load_weights(NETWORKS[name](**metadata["arguments"]), path)
+    return network.eval().requires_grad_(False)
+
+
+def load_recorded(folder: PathLike, name: str) -> nn.Module:
+    """A network of a folder of weights, whose file must have the sha256 in ``index.json``.
+
+    Raises:
+        IntegrityError: ``GM-W001`` if it is not in the index, or as :func:`load_network`.
+    """
+    index = read_index(folder)
+    if name not in index:
+        raise IntegrityError(
+            "GM-W001",
+            f"no {name} weights in {Path(folder).name}/index.json",
+            got=", ".join(index) or "an empty index",
+            next_step="train them, or give models_dir the folder that holds them",
+        )
+    return load_network(Path(folder) / index[name]["file"], index[name]["sha256"])
+
+
+def load_anonymizer(folder: PathLike) -> AnonymizerNet:
+    """The three recorded networks of latent optimisation (``aegan``, ``identity``, ``utility``) in one module."""
+    parts = [load_recorded(folder, name) for name in ("aegan", "identity", "utility")]
+    return AnonymizerNet(*parts).eval().requires_grad_(False)

@@ -1,0 +1,41 @@
+"""Utility encoder: MONAI's DenseNet121 with a multi-label head; its pooled penultimate feature enters L_ut."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import DenseNet121
+from torch import Tensor, nn
+
+__all__ = ["UtilityNet"]
+
+
+class UtilityNet(nn.Module):
+    """Multi-label classifier of findings (Huang et al., CVPR 2017, on one channel).
+
+    Args:
+        n_findings: number of logits.
+        dropout: probability of dropping a feature inside the dense layers, during training.
+        mean: grey value that is taken off the image, in [0, 1].
+        std: grey value that it is then divided by.
+    """
+
+    feature_dim = 1024
+
+    def __init__(self, n_findings: int, dropout: float = 0.0, mean: float = 0.5, std: float = 0.25) -> None:
+        super().__init__()
+        self.n_findings = n_findings
+        self.mean = mean
+        self.std = std
+        net = DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_findings, dropout_prob=dropout)
+        self.dense = net.features
+        self.head = net.class_layers.out
+
+    @torch.jit.export
+    def features(self, image: Tensor) -> Tensor:
+        """Maps ``[b, 1, h, w]`` in [0, 1] to the pooled penultimate feature ``[b, 1024]``."""
+        x = torch.relu(self.dense((image - self.mean) / self.std))
+        return x.mean(dim=[2, 3]).float()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps ``[b, 1, h, w]`` in [0, 1] to logits ``[b, n_findings]``."""
+        return self.head(self.features(image))

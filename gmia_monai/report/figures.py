@@ -1,0 +1,273 @@
+"""Pictures for reports: contact sheets, training curves, score histograms. Matplotlib and Pillow load on first use."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from gmia_monai.errors import UsageError
+from gmia_monai.typing import Image2D, PathLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["change_image", "contact_sheet", "optimization_caption", "training_curves", "verification_scores"]
+
+_BACKGROUND, _INK, _FAINT = 18, 235, 190
+# the font inside Pillow has no glyphs for these
+_PLAIN = str.maketrans({"—": "-", "–": "-", "−": "-", "→": "to", "…": "..."})
+_X_KEYS = ("epoch", "iteration", "step")
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image2D]],
+    titles: Sequence[str],
+    path: PathLike,
+    *,
+    captions: Sequence[str] | None = None,
+    heading: str | None = None,
+    cell_px: int = 192,
+    groups: int = 1,
+) -> None:
+    """Write a greyscale PNG with one patient image a row and one stage a column.
+
+    Args:
+        rows: images of each row in the order of the columns, float in [0, 1], MONOCHROME2; sizes may differ.
+        titles: name of each column, e.g. source, reconstruction, anonymized, difference.
+        path: the PNG to write (temporary file, then rename).
+        captions: one line below each row, e.g. ``cosine 0.93 to -0.02, 8 steps``; never an identifier.
+        heading: one line above the sheet.
+        cell_px: side of a cell; images are enlarged or reduced to fit it, aspect kept.
+        groups: rows standing side by side, so that a long sheet becomes a broad one.
+
+    Raises:
+        UsageError: GM-U281 where rows, titles and captions do not fit.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = len(titles)
+    if not rows or any(len(row) != columns for row in rows) or (captions is not None and len(captions) != len(rows)):
+        raise UsageError(
+            "GM-U281", "rows, titles and captions do not fit", expected="an image a title, a caption a row"
+        )
+    text_px = max(12, cell_px // 13)
+    font, bold = ImageFont.load_default(text_px), ImageFont.load_default(text_px + 3)
+    gap, margin, line = max(3, cell_px // 48), max(8, cell_px // 12), int(text_px * 1.6)
+    head = int(line * 1.4) if heading else 0
+    row_height = cell_px + (line if captions is not None else gap)
+    group_width = columns * (cell_px + gap) - gap
+    down = -(-len(rows) // groups)
+    across = min(groups, len(rows))
+    width = 2 * margin + across * group_width + (across - 1) * 2 * margin
+    sheet = Image.new("L", (width, 2 * margin + head + line + down * row_height), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    if heading:
+        draw.text((margin, margin), _fitted(heading, bold, width - 2 * margin), fill=_INK, font=bold)
+    top = margin + head
+    for group in range(across):
+        left = margin + group * (group_width + 2 * margin)
+        for column, title in enumerate(titles):
+            centre = left + column * (cell_px + gap) + cell_px // 2
+            draw.text((centre, top + line // 2), _fitted(title, font, cell_px), fill=_INK, font=font, anchor="mm")
+    for index, row in enumerate(rows):
+        group, place = divmod(index, down)
+        left, upper = margin + group * (group_width + 2 * margin), top + line + place * row_height
+        for column, image in enumerate(row):
+            cell = _cell(image, cell_px)
+            offset = ((cell_px - cell.width) // 2, (cell_px - cell.height) // 2)
+            sheet.paste(cell, (left + column * (cell_px + gap) + offset[0], upper + offset[1]))
+        if captions is not None:
+            caption = _fitted(captions[index], font, group_width)
+            middle = (left + group_width // 2, upper + cell_px + line // 2 - 1)
+            draw.text(middle, caption, fill=_FAINT, font=font, anchor="mm")
+    _save_atomically(path, lambda temporary: sheet.save(temporary, format="PNG", optimize=True))
+
+
+def change_image(before: Image2D, after: Image2D, gain: float = 2.0) -> Image2D:
+    """What changed, as a column of a contact sheet: mid-grey for nothing, brighter where ``after`` is brighter."""
+    return np.clip(0.5 + gain * 0.5 * (np.asarray(after) - np.asarray(before)), 0, 1).astype(np.float32)
+
+
+def optimization_caption(cos_before: float, cos_after: float, steps: int, converged: bool) -> str:
+    """Caption of one row: cosine to the source before and after, number of steps, and whether they were enough."""
+    return f"cosine {cos_before:.2f} to {cos_after:.2f} · {steps} steps" + ("" if converged else " · not converged")
+
+
+def _cell(image: Image2D, cell_px: int) -> Any:
+    from PIL import Image
+
+    array = np.asarray(image, dtype=np.float32)
+    if array.ndim != 2 or not np.isfinite(array).all():
+        raise UsageError("GM-U282", "not a greyscale image", got=f"shape {array.shape}", expected="finite, h w")
+    picture = Image.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
+    scale = cell_px / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+
+
+def _fitted(text: str, font: Any, width: int) -> str:
+    """The text in the glyphs of the font, shortened until it fits."""
+    text = text.translate(_PLAIN)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def training_curves(history: PathLike, path: PathLike, *, title: str | None = None) -> None:
+    """Draw every numeric series of a training history, one panel a series; ``val_x`` shares the panel of ``x``.
+
+    Args:
+        history: ``.jsonl`` with one object a line, or ``.csv``; ``epoch``, ``iteration`` or ``step`` is the abscissa.
+            A record may lack a series (validation is rarer than training).
+        path: the PNG to write.
+        title: one line above the panels.
+
+    Raises:
+        UsageError: GM-U283 where the history holds no numbers.
+    """
+    records = _read_history(Path(history))
+    x_key = next((key for key in _X_KEYS if any(key in record for record in records)), None)
+    names = [name for name in dict.fromkeys(key for record in records for key in record) if name not in _X_KEYS]
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for name in names:
+        points = [
+            (record.get(x_key, float(index)) if x_key else float(index), record[name])
+            for index, record in enumerate(records, start=1)
+            if name in record
+        ]
+        if points:
+            series[name] = ([x for x, _ in points], [y for _, y in points])
+    if not series:
+        raise UsageError("GM-U283", "the training history holds no numbers", expected="JSON lines or CSV with numbers")
+    panels: dict[str, list[str]] = {}
+    for name in series:
+        panels.setdefault(name.removeprefix("val_").removeprefix("train_"), []).append(name)
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = _new_figure((4.2 * across, 2.7 * down))
+    axes = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
+    for axis, (panel, members) in zip(axes, panels.items(), strict=False):
+        for name in members:
+            x, y = series[name]
+            validation = name.startswith("val_")
+            marker = "o" if validation or len(x) < 30 else None
+            label = "validation" if validation else "training"
+            colour = "tab:orange" if validation else "tab:blue"
+            axis.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.3, label=label)
+        axis.set_title(panel.replace("_", " "), fontsize=10)
+        axis.set_xlabel(x_key or "record", fontsize=8)
+        axis.tick_params(labelsize=8, labelbottom=True)
+        axis.grid(alpha=0.3)
+        if len(members) > 1:
+            axis.legend(fontsize=8, frameon=False)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    _save_figure(figure, path)
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    text = path.read_text(encoding="utf-8")
+    raw: list[Mapping[str, Any]]
+    if path.suffix == ".csv":
+        raw = list(csv.DictReader(text.splitlines()))
+    else:
+        try:
+            raw = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except ValueError as error:
+            raise UsageError("GM-U283", "the training history is not JSON lines") from error
+    records = [{key: number for key, cell in record.items() if (number := _finite(cell)) is not None} for record in raw]
+    return [record for record in records if record]
+
+
+def _finite(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def verification_scores(
+    scores: Float[np.ndarray, "n"],
+    same: Bool[np.ndarray, "n"],
+    path: PathLike,
+    *,
+    weights: Float[np.ndarray, "n"] | None = None,
+    threshold: float | None = None,
+    title: str | None = None,
+    label: str = "cosine",
+) -> None:
+    """Draw the densities of scores of the same and of different patients on one scale.
+
+    Args:
+        scores: score of each pair, shape ``n``.
+        same: whether the pair shows one patient.
+        path: the PNG to write.
+        weights: weight of each pair.
+        threshold: a threshold to mark.
+        title: one line above.
+        label: name of the score.
+    """
+    scores, same = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if len(scores) == 0:
+        raise UsageError("GM-U284", "no pairs to draw")
+    edges = np.linspace(scores.min(), scores.max() + 1e-9, 61)
+    figure = _new_figure((6.4, 3.4))
+    axis = figure.subplots()
+    for chosen, name, colour in ((~same, "different patients", "tab:gray"), (same, "same patient", "tab:red")):
+        if chosen.any():
+            axis.hist(
+                scores[chosen],
+                edges,
+                weights=weights[chosen],
+                density=True,
+                color=colour,
+                alpha=0.55,
+                label=f"{name} ({int(chosen.sum()):,} pairs)",
+            )
+    if threshold is not None:
+        axis.axvline(threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {threshold:.2f}")
+    axis.set_xlabel(label)
+    axis.set_ylabel("density")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    if title:
+        axis.set_title(title, fontsize=11)
+    _save_figure(figure, path)
+
+
+def _new_figure(size_inch: tuple[float, float]) -> Figure:
+    """A figure on the Agg canvas, without pyplot: no display is needed and no global state is touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size_inch, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save_figure(figure: Figure, path: PathLike) -> None:
+    _save_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
+
+
+def _save_atomically(path: PathLike, write: Any) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)  # noqa: PTH105
+    finally:
+        temporary.unlink(missing_ok=True)

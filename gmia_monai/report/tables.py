@@ -1,0 +1,156 @@
+"""Markdown tables generated from result lines: ``python -m gmia_monai.report.tables bundle/docs/results OUT.md``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmia_monai.errors import GmiaError
+from gmia_monai.metrics.results import Result, read_results
+
+__all__ = ["main", "results_markdown"]
+
+# topic -> prefixes of the names that belong to it; the first that fits wins
+TOPICS: dict[str, tuple[str, ...]] = {
+    "Identity": ("verification_", "equal_error_rate", "tar_at_far", "rank_", "map_at_r", "precision_at"),
+    "Utility": ("utility_",),
+    "Reconstruction": ("reconstruction_",),
+    "Latent optimisation": ("latent_optimization",),
+}
+OTHER = "Other"
+
+NOTES = {
+    "Identity": "T1: pairs of different images of one patient within one folder. `random` negatives: at most 20 "
+    "positive pairs a patient, pairs of equal weight; `matched` negatives (folder, sex, view, age): patients of equal "
+    "weight. Patients and images: those with a positive pair. Higher means the encoder knows patients apart.",
+    "Utility": "Mean over the findings with enough positive test images; each finding below.",
+    "Reconstruction": "Mean over images of the per-image value; PSNR in dB for the data range 1. `pca_k`: linear "
+    "codes of k numbers.",
+    "Latent optimisation": "Research output, measured by the optimiser's own encoder on the images as written: it says "
+    "that the optimisation did what it was asked, not that an independent attacker fails.",
+}
+
+
+def results_markdown(results: Sequence[Result], command: str = "python -m gmia_monai.report.tables") -> str:
+    """Tables by topic with value, 95 % interval, numbers, and below each the commands that make its figures.
+
+    Args:
+        results: the result lines.
+        command: the command that made this page, for its header.
+    """
+    parts = [
+        "# Results",
+        f"Generated from the result lines in `results/` by `{command}`; edits are lost. Intervals are 95 % "
+        "percentile intervals of a bootstrap over patients. Roles and pairs: evaluation protocol v1.",
+    ]
+    for topic in (*TOPICS, OTHER):
+        chosen = [result for result in results if _topic(result) == topic]
+        if chosen:
+            parts += _section(topic, chosen)
+    if not results:
+        parts.append("No result lines yet.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _topic(result: Result) -> str:
+    return next((topic for topic, prefixes in TOPICS.items() if result.name.startswith(prefixes)), OTHER)
+
+
+def _section(topic: str, results: Sequence[Result]) -> list[str]:
+    commands = list(dict.fromkeys(result.command for result in results if result.command))
+    optional = {
+        "negatives": any(result.negatives for result in results),
+        "attacker": any(result.attacker for result in results),
+    }
+    header = ["figure", "system", "profile", *(key for key, used in optional.items() if used)]
+    header += ["value", "95 % interval", "patients", "images", "seed", "made by"]
+    numeric = {"value", "95 % interval", "patients", "images", "seed"}
+    lines = [_row(header), _row(["---:" if title in numeric else "---" for title in header])]
+    for result in results:
+        cells = [f"`{result.name}`", result.system, result.profile]
+        cells += [getattr(result, key) or "–" for key, used in optional.items() if used]
+        cells += [_value(result), _interval(result), _count(result.n_patients), _count(result.n_images)]
+        cells += [str(result.seed), f"({commands.index(result.command) + 1})" if result.command else "–"]
+        lines.append(_row(cells))
+    parts = [f"## {topic}"]
+    if topic in NOTES:
+        parts.append(NOTES[topic])
+    parts.append("\n".join(lines))
+    parts += _findings(results)
+    if commands:
+        parts.append("\n".join(f"{number}. `{command}`" for number, command in enumerate(commands, start=1)))
+    return parts
+
+
+def _findings(results: Sequence[Result]) -> list[str]:
+    """A table of findings for each system whose lines carry per-finding values."""
+    tables = []
+    detailed = [result for result in results if isinstance(result.extra.get("per_finding"), dict)]
+    for key in dict.fromkeys((result.system, result.profile, result.seed) for result in detailed):
+        group = [result for result in detailed if (result.system, result.profile, result.seed) == key]
+        names = list(dict.fromkeys(name for result in group for name in result.extra["per_finding"]))
+        positive = group[0].extra.get("n_positive", {})
+        lines = [_row(["finding", "positive images", *(f"`{result.name}`" for result in group)])]
+        lines.append(_row(["---", *["---:"] * (len(group) + 1)]))
+        for name in names:
+            numbers = [result.extra["per_finding"].get(name) for result in group]
+            shown = [f"{number:.3f}" if isinstance(number, float | int) else "–" for number in numbers]
+            lines.append(_row([name, _count(positive.get(name)), *shown]))
+        tables += [f"Findings, {key[0]}, {key[1]}:", "\n".join(lines)]
+    return tables
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _format(number: float) -> str:
+    size = abs(number)
+    if size >= 2 and number == int(number):
+        return f"{number:,.0f}"
+    if size >= 100:
+        return f"{number:.0f}"
+    if size >= 10:
+        return f"{number:.2f}"
+    return f"{number:.3f}" if size >= 0.01 or size == 0 else f"{number:.2g}"
+
+
+def _value(result: Result) -> str:
+    return _format(result.value) if result.value is not None else f"– ({result.extra.get('reason', 'not measured')})"
+
+
+def _interval(result: Result) -> str:
+    if result.low is None or result.high is None:
+        return "–"
+    return f"{_format(result.low)} to {_format(result.high)}"
+
+
+def _count(number: int | None) -> str:
+    return f"{number:,}" if number is not None else "–"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: read result lines, write the page (temporary file, then rename)."""
+    parser = argparse.ArgumentParser(prog="python -m gmia_monai.report.tables", description=__doc__)
+    parser.add_argument("results", type=Path, help="a .jsonl file or a folder of them")
+    parser.add_argument("output", type=Path, help="the Markdown page to write")
+    options = parser.parse_args(arguments)
+    try:
+        results = read_results(options.results)
+    except GmiaError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit_code)
+    command = f"python -m gmia_monai.report.tables {options.results.as_posix()} {options.output.as_posix()}"
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = options.output.with_name(f".{options.output.name}.tmp")
+    temporary.write_text(results_markdown(results, command), encoding="utf-8")
+    os.replace(temporary, options.output)  # noqa: PTH105
+    sys.stdout.write(f"{options.output.name}: {len(results)} results\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

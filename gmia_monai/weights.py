@@ -1,0 +1,144 @@
+"""Reading and writing of network weights as safetensors, with their sha256; nothing is ever unpickled here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gmia_monai.dicom.atomic import atomic_path
+from gmia_monai.errors import IntegrityError
+from gmia_monai.typing import PathLike
+
+__all__ = ["load_weights", "read_index", "read_metadata", "save_weights", "sha256_of", "update_index"]
+
+INDEX = "index.json"
+
+
+def sha256_of(path: PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_weights(
+    path: PathLike, network: nn.Module | Mapping[str, Tensor], metadata: Mapping[str, Any], half: bool = False
+) -> str:
+    """Writes weights to a temporary file, then renames it.
+
+    Args:
+        path: file to write.
+        network: network, or its state dict.
+        metadata: what describes the network; values are stored as JSON.
+        half: store floating-point tensors in float16.
+
+    Returns:
+        sha256 of the file.
+    """
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    tensors = {
+        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous().clone()
+        for name, t in state.items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in metadata.items()})
+    return sha256_of(path)
+
+
+def _open(path: Path, sha256: str | None) -> Any:
+    if not path.is_file():
+        raise IntegrityError(
+            "GM-W001", "weights not found", got=path.name, next_step="train them, or give the folder that holds them"
+        )
+    if sha256 is not None and (got := sha256_of(path)) != sha256:
+        raise IntegrityError(
+            "GM-W002",
+            f"{path.name} is not the file that was recorded",
+            got=f"sha256 {got[:16]}…",
+            expected=f"sha256 {sha256[:16]}…",
+            next_step="fetch the file again, or record it if you trained it yourself",
+        )
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError("GM-W003", f"{path.name} is no safetensors file", next_step="fetch it again") from error
+
+
+def read_metadata(path: PathLike, sha256: str | None = None) -> dict[str, Any]:
+    """What :func:`save_weights` stored as ``metadata``.
+
+    Raises:
+        IntegrityError: ``GM-W001`` absent, ``GM-W002`` wrong hash, ``GM-W003`` not readable.
+    """
+    with _open(Path(path), sha256) as file:
+        return {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+
+
+def load_weights(network: nn.Module, path: PathLike, sha256: str | None = None) -> nn.Module:
+    """Loads weights into a network; every tensor must be there and fit.
+
+    Args:
+        network: network to fill; its own dtype is kept.
+        path: safetensors file.
+        sha256: hash that the file must have; None to take it as it is.
+
+    Returns:
+        ``network``.
+
+    Raises:
+        IntegrityError: ``GM-W001`` absent, ``GM-W002`` wrong hash, ``GM-W003`` not readable, ``GM-W004`` not of this
+            network.
+    """
+    path = Path(path)
+    with _open(path, sha256) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    own = network.state_dict()
+    wrong = sorted(set(own) ^ set(state)) + sorted(k for k in set(own) & set(state) if own[k].shape != state[k].shape)
+    if wrong:
+        name = wrong[0]
+        raise IntegrityError(
+            "GM-W004",
+            f"{path.name} does not fit the network: {len(wrong)} tensors differ, first {name}",
+            got="absent" if name not in state else tuple(state[name].shape),
+            expected="absent" if name not in own else tuple(own[name].shape),
+            next_step="check image_size and the channels or architecture in the config",
+        )
+    network.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    return network
+
+
+def read_index(folder: PathLike) -> dict[str, dict[str, Any]]:
+    """``index.json`` of a folder of weights: name -> file, sha256, bytes; empty if there is none.
+
+    Raises:
+        IntegrityError: ``GM-W005`` for an index that is no JSON object.
+    """
+    path = Path(folder) / INDEX
+    if not path.is_file():
+        return {}
+    try:
+        index = json.loads(path.read_text())
+    except ValueError as error:
+        raise IntegrityError("GM-W005", f"{INDEX} is not JSON", next_step="fetch the folder again") from error
+    if not isinstance(index, dict):
+        raise IntegrityError("GM-W005", f"{INDEX} is not a JSON object", next_step="fetch the folder again")
+    return index
+
+
+def update_index(folder: PathLike, name: str, file: str, **facts: Any) -> None:
+    """Records a file with its sha256 and size in ``index.json``."""
+    folder = Path(folder)
+    index = read_index(folder)
+    path = folder / file
+    index[name] = {"file": file, "sha256": sha256_of(path), "bytes": path.stat().st_size, **facts}
+    with atomic_path(folder / INDEX) as temporary:
+        temporary.write_text(json.dumps(dict(sorted(index.items())), indent=2) + "\n")

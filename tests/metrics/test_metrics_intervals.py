@@ -1,0 +1,144 @@
+"""The patient bootstrap against resamples that are literally rebuilt, and its coverage."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import (
+    pair_bootstrap,
+    pair_bootstrap_auc,
+    patient_bootstrap,
+    percentile_interval,
+)
+from gmia_monai.metrics.verification import roc_auc
+
+
+def _all_pairs(patients):
+    first, second = map(np.array, zip(*itertools.combinations(range(len(patients)), 2), strict=True))
+    return first, second, patients[first] == patients[second]
+
+
+def _draw(rng, n):
+    """The draw that the module makes, repeated here so that the replicates can be compared one by one."""
+    return rng.integers(0, n, n)
+
+
+def test_pairs_of_a_resample_are_those_of_a_rebuilt_cohort():
+    rng = np.random.default_rng(1)
+    patients = np.array([10, 10, 10, 11, 11, 12, 13, 13, 14, 15, 15])
+    first, second, same = _all_pairs(patients)
+    scores = np.round(rng.normal(size=len(same)) + same, 1)
+    weight = np.where(same, 0.5, 2.0)
+    lookup = {(a, b): index for index, (a, b) in enumerate(zip(first, second, strict=True))}
+    names = np.unique(patients)
+
+    naive = []
+    draws = np.random.default_rng(7)
+    for _ in range(40):
+        copies = [(place, names[index]) for place, index in enumerate(_draw(draws, len(names)))]
+        images = [(place, patient, image) for place, patient in copies for image in np.flatnonzero(patients == patient)]
+        drawn = []
+        for (place_a, patient_a, image_a), (place_b, patient_b, image_b) in itertools.combinations(images, 2):
+            if place_a == place_b:  # one copy of a patient: its positives
+                drawn.append(lookup[image_a, image_b])
+            elif patient_a != patient_b:  # two patients; two copies of one patient are left out
+                drawn.append(lookup[min(image_a, image_b), max(image_a, image_b)])
+        drawn = np.array(drawn)
+        naive.append(roc_auc(scores[drawn], same[drawn], weight[drawn]))
+
+    fast: list[float] = []
+
+    def record(weights):
+        fast.append(roc_auc(scores, same, weights))
+        return fast[-1]
+
+    pair_bootstrap(record, same, patients[first], patients[second], weight, n_boot=40, seed=7)
+    assert len(fast) == 41  # forty replicates, then the statistic on all data
+    assert np.allclose(fast[:40], naive, atol=1e-12, equal_nan=True)
+    interval = pair_bootstrap_auc(scores, same, patients[first], patients[second], weight, n_boot=40, seed=7)
+    assert interval[1:] == pytest.approx(tuple(np.nanquantile(naive, [0.025, 0.975])))
+    assert interval.value == pytest.approx(roc_auc(scores, same, weight))
+
+
+def test_images_of_a_resample_are_those_of_drawn_patients():
+    rng = np.random.default_rng(2)
+    patients = np.repeat(np.arange(8), rng.integers(1, 5, 8))
+    values = rng.normal(size=len(patients))
+    draws = np.random.default_rng(3)
+    naive = []
+    for _ in range(200):
+        rows = np.concatenate([np.flatnonzero(patients == p) for p in _draw(draws, 8)])
+        naive.append(values[rows].mean())
+    interval = patient_bootstrap(lambda w: float(np.average(values, weights=w)), patients, n_boot=200, seed=3)
+    assert interval == pytest.approx((values.mean(), *np.quantile(naive, [0.025, 0.975])))
+
+
+def test_coverage_of_clustered_images():
+    """Images of a patient share a value; an interval over patients covers, one over images does not."""
+    rng = np.random.default_rng(4)
+    covered = covered_by_images = 0
+    trials = 150
+    for trial in range(trials):
+        patients = np.repeat(np.arange(40), 6)
+        values = rng.normal(size=40)[patients] + 0.1 * rng.normal(size=len(patients))
+
+        def mean(w, values=values):
+            return float(np.average(values, weights=w))
+
+        cluster = patient_bootstrap(mean, patients, n_boot=200, seed=trial)
+        single = patient_bootstrap(mean, np.arange(len(patients)), n_boot=200, seed=trial)
+        covered += cluster.low <= 0 <= cluster.high
+        covered_by_images += single.low <= 0 <= single.high
+    assert 0.88 <= covered / trials <= 1.0
+    assert covered_by_images / trials < 0.75
+
+
+def test_same_seed_same_interval_and_level_widens():
+    values = np.random.default_rng(0).normal(size=60)
+
+    def mean(weights):
+        return float(np.average(values, weights=weights))
+
+    patients = np.arange(60) // 2
+    one, two = (patient_bootstrap(mean, patients, 300, seed=5) for _ in range(2))
+    wide = patient_bootstrap(mean, patients, 300, seed=5, level=0.999)
+    assert one == two
+    assert wide.low < one.low < one.value < one.high < wide.high
+    assert patient_bootstrap(mean, patients, 300, seed=6) != one
+
+
+def test_replicates_without_a_value_are_left_out(caplog):
+    interval = percentile_interval(0.5, np.array([np.nan, 0.4, 0.6]))
+    assert 0.4 <= interval.low <= interval.high <= 0.6
+    assert "1 of 3" in caplog.text
+    assert np.isnan(percentile_interval(0.5, np.array([np.nan])).low)
+
+
+def test_contradicting_pairs_and_empty_cohorts_are_refused():
+    with pytest.raises(UsageError, match="GM-U213"):
+        pair_bootstrap_auc(np.zeros(2), np.array([True, False]), np.array([1, 1]), np.array([2, 2]))
+    with pytest.raises(UsageError, match="GM-U212"):
+        patient_bootstrap(lambda w: 0.0, np.zeros(0, dtype=int))
+    with pytest.raises(UsageError, match="GM-U211"):
+        percentile_interval(0.5, np.array([0.1, 0.2]), level=1.0)
+
+
+def test_five_hundred_resamples_of_a_full_test_role_are_quick():
+    rng = np.random.default_rng(0)
+    n_positive, n_negative = 2_000, 100_000
+    positive = rng.integers(0, 300, n_positive)
+    one = rng.integers(0, 300, n_negative)
+    two = (one + rng.integers(1, 300, n_negative)) % 300
+    same = np.arange(n_positive + n_negative) < n_positive
+    scores = rng.normal(size=len(same)) + 2 * same
+    start = time.process_time()
+    interval = pair_bootstrap_auc(
+        scores, same, np.concatenate([positive, one]), np.concatenate([positive, two]), n_boot=500
+    )
+    assert time.process_time() - start < 20
+    assert interval.low < interval.value < interval.high
