@@ -11,7 +11,7 @@ from gmia_monai.engines.datasets import (
     scored_findings,
     select_findings,
 )
-from gmia_monai.engines.finish import save_trained
+from gmia_monai.engines.finish import save_trained, start_from
 from gmia_monai.engines.optimizers import lazy_adam, make_optimizer, warm_up_decay
 from gmia_monai.engines.sampling import EpochSampler, patient_balanced_weights
 
@@ -28,5 +28,6 @@ __all__ = [
     "save_trained",
     "scored_findings",
     "select_findings",
+    "start_from",
     "warm_up_decay",
 ]

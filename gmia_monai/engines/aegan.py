@@ -56,6 +56,7 @@ class AEGANTrainer(Trainer):
         path_length_weight: weight of the path-length penalty.
         path_length_interval: iterations between two path-length steps; 0 for none.
         path_length_batch_shrink: divisor of the batch in path-length steps.
+        path_length: penalty with its running mean, given from outside so that a checkpoint can hold it.
         max_skipped: updates with a non-finite gradient in a row after which training stops.
         epoch_length: iterations an epoch; the length of the loader if None.
         amp: bfloat16 autocast.
@@ -85,6 +86,7 @@ class AEGANTrainer(Trainer):
         path_length_weight: float = 2.0,
         path_length_interval: int = 4,
         path_length_batch_shrink: int = 2,
+        path_length: PathLengthPenalty | None = None,
         max_skipped: int = 10,
         epoch_length: int | None = None,
         amp: bool = False,
@@ -112,7 +114,7 @@ class AEGANTrainer(Trainer):
         self.adversarial_start = adversarial_start
         self.r1_gamma = r1_gamma
         self.r1_interval = r1_interval
-        self.path_length = PathLengthPenalty()
+        self.path_length = path_length if path_length is not None else PathLengthPenalty()
         self.path_length_weight = path_length_weight
         self.path_length_interval = path_length_interval
         self.path_length_batch_shrink = path_length_batch_shrink

@@ -1,4 +1,4 @@
-"""The end of a training: the chosen checkpoint becomes a weights file."""
+"""From a weights file into a training, and from the chosen checkpoint back into a weights file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from torch import nn
 from gmia_monai.handlers.checkpoint import find_last_checkpoint
 from gmia_monai.networks.pretrained import save_network
 from gmia_monai.typing import PathLike
+from gmia_monai.weights import load_weights
 
-__all__ = ["save_trained"]
+__all__ = ["save_trained", "start_from"]
 
 _log = logging.getLogger(__name__)
+
+
+def start_from(network: nn.Module, path: PathLike | None) -> nn.Module:
+    """Fills a network from a weights file before training; an empty path leaves it as it was initialised.
+
+    Raises:
+        IntegrityError: as :func:`gmia_monai.weights.load_weights`.
+    """
+    return load_weights(network, path) if path else network
 
 
 def save_trained(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from gmia_monai.handlers.checkpoint import ResumableCheckpoint
 from gmia_monai.handlers.determinism import EpochSeed
 from gmia_monai.handlers.progress import ProgressLine
+from gmia_monai.handlers.reconstruction import ReconstructionPictures, quality_metrics
 from gmia_monai.handlers.tracking import RunTracker
 from gmia_monai.handlers.verification import VerificationAUC
 
-__all__ = ["EpochSeed", "ProgressLine", "ResumableCheckpoint", "RunTracker", "VerificationAUC"]
+__all__ = [
+    "EpochSeed",
+    "ProgressLine",
+    "ReconstructionPictures",
+    "ResumableCheckpoint",
+    "RunTracker",
+    "VerificationAUC",
+    "quality_metrics",
+]

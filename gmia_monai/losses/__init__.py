@@ -10,7 +10,7 @@ from gmia_monai.losses.adversarial import (
 )
 from gmia_monai.losses.classification import ArcFace, MaskedBCE, positive_weights
 from gmia_monai.losses.identity import cosine, identity_hinge
-from gmia_monai.losses.perceptual import LPIPS, CXRPerceptualLoss
+from gmia_monai.losses.perceptual import LPIPS, CXRPerceptualLoss, make_perceptual_loss
 from gmia_monai.losses.utility import utility_drift
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "discriminator_logistic_loss",
     "generator_logistic_loss",
     "identity_hinge",
+    "make_perceptual_loss",
     "positive_weights",
     "r1_penalty",
     "utility_drift",

@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gmia_monai.errors import ResourceError, UsageError
+from gmia_monai.networks.pretrained import load_network
 from gmia_monai.networks.utility import UtilityNet
 
-__all__ = ["LPIPS", "CXRPerceptualLoss"]
+__all__ = ["LPIPS", "CXRPerceptualLoss", "import_torchvision", "make_perceptual_loss"]
 
 _TRUNK_MODULES = {"alex": "alexnet", "vgg": "vgg16"}
 
@@ -128,6 +129,29 @@ class LPIPS(nn.Module):
         """Distance of each image, ``[b]``, between two batches ``[b, 1, h, w]`` in [0, 1]."""
         a, b = (x.expand(-1, 3, -1, -1) * 2.0 - 1.0 for x in (prediction, target))
         return self.metric(a, b).flatten()
+
+
+def make_perceptual_loss(
+    kind: str, weights: str | Path = "hub", device: torch.device | str = "cpu"
+) -> nn.Module | None:
+    """The perceptual loss that a config names.
+
+    Args:
+        kind: ``none``, ``lpips_cxr``, or the LPIPS network ``alex`` or ``vgg``.
+        weights: for ``lpips_cxr`` a safetensors file of a utility network, else as in :class:`LPIPS`.
+        device: where the loss runs.
+
+    Raises:
+        UsageError: ``GM-U022`` for another kind, or where the weights file holds another network.
+    """
+    if kind == "none":
+        return None
+    if kind == "lpips_cxr":
+        utility = load_network(weights)
+        if not isinstance(utility, UtilityNet):
+            raise UsageError("GM-U022", "lpips_cxr needs a utility network", got=type(utility).__name__)
+        return CXRPerceptualLoss(utility).to(device)
+    return LPIPS(kind, weights).to(device)
 
 
 def import_torchvision() -> None:
