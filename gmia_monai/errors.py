@@ -5,7 +5,16 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["ExitCode", "GmiaError", "InputError", "IntegrityError", "ManifestError", "ResourceError", "UsageError"]
+__all__ = [
+    "ExitCode",
+    "GmiaError",
+    "InputError",
+    "IntegrityError",
+    "ManifestError",
+    "ResourceError",
+    "UsageError",
+    "coded_cause",
+]
 
 
 class ExitCode(IntEnum):
@@ -83,3 +92,13 @@ class ResourceError(GmiaError):
     """Memory, disk or a download that is not to be had (``GM-R…``)."""
 
     exit_code = ExitCode.RESOURCES
+
+
+def coded_cause(error: BaseException) -> GmiaError | None:
+    """The coded error that a chain of exceptions goes back to; MONAI wraps what its transforms and configs raise."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, GmiaError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -51,6 +51,7 @@ def save_weights(
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in metadata.items()})
+        temporary.chmod(0o644)  # safetensors makes its files readable by their owner only
     return sha256_of(path)
 
 
@@ -80,7 +81,14 @@ def read_metadata(path: PathLike, sha256: str | None = None) -> dict[str, Any]:
         IntegrityError: ``GM-W001`` absent, ``GM-W002`` wrong hash, ``GM-W003`` not readable.
     """
     with _open(Path(path), sha256) as file:
-        return {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+        return {k: _from_json(v) for k, v in (file.metadata() or {}).items()}
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # by another writer
 
 
 def load_weights(network: nn.Module, path: PathLike, sha256: str | None = None) -> nn.Module:
@@ -129,8 +137,11 @@ def read_index(folder: PathLike) -> dict[str, dict[str, Any]]:
         index = json.loads(path.read_text())
     except ValueError as error:
         raise IntegrityError("GM-W005", f"{INDEX} is not JSON", next_step="fetch the folder again") from error
-    if not isinstance(index, dict):
-        raise IntegrityError("GM-W005", f"{INDEX} is not a JSON object", next_step="fetch the folder again")
+    if not isinstance(index, dict) or not all(
+        isinstance(entry, dict) and {"file", "sha256"} <= entry.keys() for entry in index.values()
+    ):
+        what = f"{INDEX} is not a JSON object of files with their sha256"
+        raise IntegrityError("GM-W005", what, next_step="fetch the folder again")
     return index
 
 

@@ -7,12 +7,15 @@ from gmia_monai.data.load import load_cohort
 from gmia_monai.data.manifest import read_manifest, write_manifest
 from gmia_monai.data.pairs import Pairs, t1_pairs
 from gmia_monai.data.roles import check_disjoint, role_of_number
+from gmia_monai.data.units import AnonymizationRun, find_sources
 
 __all__ = [
+    "AnonymizationRun",
     "Cohort",
     "ImageRecord",
     "Pairs",
     "check_disjoint",
+    "find_sources",
     "load_cohort",
     "read_manifest",
     "role_of_number",

@@ -14,10 +14,12 @@ from gmia_monai.engines.datasets import (
 from gmia_monai.engines.finish import save_trained, start_from
 from gmia_monai.engines.optimizers import lazy_adam, make_optimizer, warm_up_decay
 from gmia_monai.engines.sampling import EpochSampler, patient_balanced_weights
+from gmia_monai.engines.units import UnitDataset, run_units, unit_batch, unit_loader
 
 __all__ = [
     "AEGANTrainer",
     "EpochSampler",
+    "UnitDataset",
     "batch_as_target",
     "disjoint_roles",
     "identity_datalist",
@@ -25,9 +27,12 @@ __all__ = [
     "make_dataset",
     "make_optimizer",
     "patient_balanced_weights",
+    "run_units",
     "save_trained",
     "scored_findings",
     "select_findings",
     "start_from",
+    "unit_batch",
+    "unit_loader",
     "warm_up_decay",
 ]

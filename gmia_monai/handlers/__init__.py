@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gmia_monai.handlers.anonymization import AnonymizationWriter
 from gmia_monai.handlers.checkpoint import ResumableCheckpoint
 from gmia_monai.handlers.determinism import EpochSeed
 from gmia_monai.handlers.progress import ProgressLine
@@ -10,6 +11,7 @@ from gmia_monai.handlers.tracking import RunTracker
 from gmia_monai.handlers.verification import VerificationAUC
 
 __all__ = [
+    "AnonymizationWriter",
     "EpochSeed",
     "ProgressLine",
     "ReconstructionPictures",

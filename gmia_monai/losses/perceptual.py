@@ -7,6 +7,7 @@ own and are never to be compared with those of LPIPS.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -107,16 +108,22 @@ class LPIPS(nn.Module):
     def _load_trunk(self, net: str, path: Path) -> None:
         if not path.is_file():
             raise UsageError("GM-U023", "file with the LPIPS trunk not found", got=path.name)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError):
+            state = None
+        if not isinstance(state, dict):
+            state = {}
         features = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         # lpips cuts torchvision's feature stack into slices, whose children keep torchvision's indices as names.
         own = {name: name.split(".", 1)[1] for name, _ in self.metric.net.named_parameters()}
-        missing = sorted(set(own.values()) - set(features))
+        shapes = {own[name]: p.shape for name, p in self.metric.net.named_parameters()}
+        missing = sorted(k for k, shape in shapes.items() if k not in features or features[k].shape != shape)
         if missing:
             raise UsageError(
                 "GM-U023",
                 "the file is no state dict of the network",
-                got=f"no features.{missing[0]}",
+                got=f"no features.{missing[0]} that fits",
                 expected=f"a state dict of torchvision's {_TRUNK_MODULES[net]}",
             )
         self.metric.net.load_state_dict({name: features[source] for name, source in own.items()})

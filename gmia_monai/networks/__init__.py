@@ -6,7 +6,14 @@ from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.anonymizer import AnonymizerNet
 from gmia_monai.networks.discriminator import Discriminator, Encoder
 from gmia_monai.networks.identity import IdentityNet
-from gmia_monai.networks.pretrained import load_anonymizer, load_network, load_recorded, save_network
+from gmia_monai.networks.pretrained import (
+    fill_anonymizer,
+    load_anonymizer,
+    load_network,
+    load_recorded,
+    save_network,
+    weights_hashes,
+)
 from gmia_monai.networks.synthesis import SynthesisNetwork
 from gmia_monai.networks.utility import UtilityNet
 
@@ -18,8 +25,10 @@ __all__ = [
     "IdentityNet",
     "SynthesisNetwork",
     "UtilityNet",
+    "fill_anonymizer",
     "load_anonymizer",
     "load_network",
     "load_recorded",
     "save_network",
+    "weights_hashes",
 ]

@@ -1,8 +1,8 @@
 """Residual StyleGAN2 trunk, the discriminator on it, and the encoder that mirrors it.
 
 Discriminator: Karras et al., CVPR 2020, figure 7 ("residual nets") with the minibatch deviation of Karras et al.,
-ICLR 2018, section 3. Encoder: the same trunk without minibatch deviation and without the last linear layer, as in GMIA (Li et
-al., ISBI 2025), so that its output coordinates are leaky-ReLU values like those of a StyleGAN2 mapping network.
+ICLR 2018, section 3. Encoder: the same trunk without minibatch deviation and without the last linear layer, as in GMIA
+(Li et al., ISBI 2025), so that its output coordinates are leaky-ReLU values like those of a StyleGAN2 mapping network.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gmia_monai.networks.layers import EqualConv2d, EqualLinear
+from gmia_monai.networks.layers import EqualConv2d, EqualLinear, at_least_float32
 from gmia_monai.networks.synthesis import channels_at, check_image_size
 
 __all__ = ["Discriminator", "Encoder", "minibatch_deviation"]
@@ -32,7 +32,7 @@ def minibatch_deviation(x: Tensor, group_size: int = 4) -> Tensor:
     g = min(group_size, b)
     while b % g != 0:
         g -= 1
-    y = x.float().reshape(g, b // g, c, h, w)
+    y = at_least_float32(x).reshape(g, b // g, c, h, w)
     y = y - y.mean(dim=0, keepdim=True)
     y = (y.square().mean(dim=0) + 1e-8).sqrt().mean(dim=[1, 2, 3])
     y = y.repeat(g).reshape(b, 1, 1, 1).expand(-1, -1, h, w)
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, image_size, image_size]`` in [0, 1] to ``[b, latent_dim]``."""
-        return self.fc(self.conv(self.trunk(image)).flatten(1)).float()
+        return at_least_float32(self.fc(self.conv(self.trunk(image)).flatten(1)))
 
 
 class Discriminator(nn.Module):
@@ -118,4 +118,4 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, image_size, image_size]`` to logits ``[b, 1]``."""
         x = minibatch_deviation(self.trunk(image), self.group_size)
-        return self.out(self.fc(self.conv(x).flatten(1))).float()
+        return at_least_float32(self.out(self.fc(self.conv(x).flatten(1))))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
+from gmia_monai.networks.layers import at_least_float32
 
 __all__ = ["IDENTITY_ARCHITECTURES", "IdentityNet"]
 
@@ -60,7 +61,7 @@ class IdentityNet(nn.Module):
         self, image_size: int, architecture: str = "iresnet50", embedding_dim: int = 512, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if architecture not in IDENTITY_ARCHITECTURES or image_size % 16 != 0:
+        if architecture not in IDENTITY_ARCHITECTURES or image_size < 16 or image_size % 16 != 0:
             raise UsageError(
                 "GM-U011",
                 "unsupported identity encoder",
@@ -92,4 +93,4 @@ class IdentityNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, image_size, image_size]`` in [0, 1] to embeddings ``[b, embedding_dim]``."""
         x = self.trunk((image - 0.5) * 2.0)
-        return self.norm(self.fc(self.dropout(x.flatten(1))).float())
+        return self.norm(at_least_float32(self.fc(self.dropout(x.flatten(1)))))

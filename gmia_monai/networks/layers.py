@@ -17,6 +17,7 @@ __all__ = [
     "EqualConv2d",
     "EqualLinear",
     "ModulatedConv2d",
+    "at_least_float32",
     "bilinear_down",
     "bilinear_up",
     "scaled_leaky_relu",
@@ -24,8 +25,13 @@ __all__ = [
 ]
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Leaves float32 and float64 as they are and raises the half precisions to float32."""
+    return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
+
+
 def scaled_leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU with slope 0.2 and gain sqrt(2), which keeps the variance of its input."""
+    """Leaky ReLU with slope 0.2 and gain sqrt(2), which keeps the second moment of its input."""
     return F.leaky_relu(x, 0.2) * 1.4142135623730951
 
 
@@ -162,6 +168,8 @@ class ModulatedConv2d(nn.Module):
         x = x * style[:, :, None, None].to(x.dtype)
         x = upsampling_conv(x, self.weight) if self.up else F.conv2d(x, self.weight, padding=self.padding)
         if self.demodulate:
-            energy = style.float().square() @ self.weight.float().square().sum(dim=(2, 3)).t()
+            # A sum of products, not a matrix product, which autocast would take to bfloat16.
+            squares = at_least_float32(self.weight).square().sum(dim=(2, 3))
+            energy = (at_least_float32(style).square().unsqueeze(1) * squares).sum(dim=2)
             x = x * torch.rsqrt(energy + 1e-8)[:, :, None, None].to(x.dtype)
         return x

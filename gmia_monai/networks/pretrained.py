@@ -16,7 +16,17 @@ from gmia_monai.networks.utility import UtilityNet
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import load_weights, read_index, read_metadata, save_weights, update_index
 
-__all__ = ["NETWORKS", "load_anonymizer", "load_network", "load_recorded", "save_network"]
+__all__ = [
+    "NETWORKS",
+    "fill_anonymizer",
+    "load_anonymizer",
+    "load_network",
+    "load_recorded",
+    "save_network",
+    "weights_hashes",
+]
+
+ANONYMIZER_PARTS = ("aegan", "identity", "utility")
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "AEGAN": AEGAN,
@@ -56,12 +66,16 @@ def load_network(path: PathLike, sha256: str | None = None) -> nn.Module:
             :func:`gmia_monai.weights.load_weights`.
     """
     metadata = read_metadata(path, sha256)
-    name = metadata.get("network")
-    if name not in NETWORKS:
+    name, arguments = metadata.get("network"), metadata.get("arguments")
+    if not isinstance(name, str) or name not in NETWORKS:
         raise IntegrityError(
             "GM-W006", f"{Path(path).name} does not say which network it holds", got=name, expected=", ".join(NETWORKS)
         )
-    network = load_weights(NETWORKS[name](**metadata["arguments"]), path)
+    try:
+        network = NETWORKS[name](**arguments)
+    except TypeError as error:
+        raise IntegrityError("GM-W006", f"{Path(path).name} does not say how its {name} is built") from error
+    load_weights(network, path)
     return network.eval().requires_grad_(False)
 
 
@@ -84,5 +98,29 @@ def load_recorded(folder: PathLike, name: str) -> nn.Module:
 
 def load_anonymizer(folder: PathLike) -> AnonymizerNet:
     """The three recorded networks of latent optimisation (``aegan``, ``identity``, ``utility``) in one module."""
-    parts = [load_recorded(folder, name) for name in ("aegan", "identity", "utility")]
+    parts = [load_recorded(folder, name) for name in ANONYMIZER_PARTS]
     return AnonymizerNet(*parts).eval().requires_grad_(False)
+
+
+def weights_hashes(folder: PathLike) -> dict[str, str]:
+    """sha256 of the three recorded networks of latent optimisation; empty where one is not recorded."""
+    index = read_index(folder)
+    return {name: index[name]["sha256"] if name in index else "" for name in ANONYMIZER_PARTS}
+
+
+def fill_anonymizer(network: AnonymizerNet, folder: PathLike) -> AnonymizerNet:
+    """Loads the recorded weights of a folder into a network; frozen, in eval mode.
+
+    Raises:
+        IntegrityError: ``GM-W001`` … ``GM-W006``; ``GM-W004`` where the config describes other networks.
+    """
+    filled = load_anonymizer(folder)
+    own, given = network.state_dict(), filled.state_dict()
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
+        raise IntegrityError(
+            "GM-W004",
+            "the recorded weights are not of the networks in the config",
+            next_step="copy the arguments in models/index.json into network_def, and check image_size",
+        )
+    network.load_state_dict(given)
+    return network.eval().requires_grad_(False)

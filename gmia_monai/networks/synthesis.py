@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
-from gmia_monai.networks.layers import ModulatedConv2d, bilinear_up, scaled_leaky_relu
+from gmia_monai.networks.layers import ModulatedConv2d, at_least_float32, bilinear_up, scaled_leaky_relu
 
 __all__ = ["SynthesisNetwork", "channels_at", "check_image_size"]
 
@@ -27,7 +27,15 @@ def check_image_size(image_size: int) -> int:
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature maps at a resolution: ``min(channel_base / resolution, channel_max)``."""
-    return min(channel_base // resolution, channel_max)
+    channels = min(channel_base // resolution, channel_max)
+    if channels < 1:
+        raise UsageError(
+            "GM-U012",
+            f"no channels left at {resolution} px",
+            got=f"channel_base {channel_base}, channel_max {channel_max}",
+            expected=f"channel_base of at least {resolution}",
+        )
+    return channels
 
 
 class _StyleLayer(nn.Module):
@@ -60,7 +68,7 @@ class _ToGrey(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         # The skip sum is kept in float32: bfloat16 would quantise the image to eight bits at every resolution.
-        return self.conv(x, w).float() + self.bias
+        return at_least_float32(self.conv(x, w)) + self.bias
 
 
 class _SynthesisBlock(nn.Module):
@@ -115,9 +123,16 @@ class SynthesisNetwork(nn.Module):
 
         Returns:
             ``[b, 1, image_size, image_size]``, nominally in [0, 1], not clamped.
+
+        Raises:
+            ValueError: for another noise mode, or codes of another number of layers.
         """
+        if noise_mode != "const" and noise_mode != "random" and noise_mode != "none":
+            raise ValueError("noise_mode must be const, random or none")
         if ws.dim() == 2:
             ws = ws.unsqueeze(1).expand(-1, self.n_layers, -1)
+        if ws.shape[1] != self.n_layers:
+            raise ValueError("W+ needs one code for each layer")
         x = self.const.unsqueeze(0).expand(ws.shape[0], -1, -1, -1)
         x = self.conv4(x, ws[:, 0], noise_mode)
         image = self.to_grey4(x, ws[:, 1])

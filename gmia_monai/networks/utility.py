@@ -6,6 +6,8 @@ import torch
 from monai.networks.nets import DenseNet121
 from torch import Tensor, nn
 
+from gmia_monai.networks.layers import at_least_float32
+
 __all__ = ["UtilityNet"]
 
 
@@ -34,7 +36,7 @@ class UtilityNet(nn.Module):
     def features(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, h, w]`` in [0, 1] to the pooled penultimate feature ``[b, 1024]``."""
         x = torch.relu(self.dense((image - self.mean) / self.std))
-        return x.mean(dim=[2, 3]).float()
+        return at_least_float32(x.mean(dim=[2, 3]))
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, h, w]`` in [0, 1] to logits ``[b, n_findings]``."""

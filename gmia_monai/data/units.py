@@ -1,0 +1,193 @@
+"""Work units: a fixed number of images in the order of their keyed handles, the atom of resuming and of determinism.
+
+The same unit with the same settings and seed gives the same bytes. A finished unit leaves a record named by a digest of
+its handles and settings, so that a second run finds what is done, and a changed setting or image is done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gmia_monai.data.manifest import read_manifest
+from gmia_monai.dicom.atomic import atomic_path
+from gmia_monai.dicom.pseudonyms import create_key, default_key_path, handle, links_path, load_key
+from gmia_monai.errors import ManifestError, UsageError
+from gmia_monai.typing import PathLike
+
+__all__ = ["AnonymizationRun", "Source", "find_sources"]
+
+_log = logging.getLogger(__name__)
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".nii", ".nii.gz")
+RECORDS = ".units"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image to anonymize. Its ``repr`` shows the handle only.
+
+    Attributes:
+        handle: keyed hash that names the output.
+        path: the file.
+        name: path relative to the input, with ``/``.
+        patient_id: from a manifest; empty if not known.
+        study_id: from a manifest; empty if not known.
+    """
+
+    handle: str
+    path: Path = field(repr=False)
+    name: str = field(repr=False)
+    patient_id: str = field(default="", repr=False)
+    study_id: str = field(default="", repr=False)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def find_sources(input_path: PathLike, key: bytes) -> list[Source]:
+    """The images of a folder or manifest, ordered by handle.
+
+    Args:
+        input_path: folder (searched through; PNG, JPEG, DICOM, NIfTI, also DICOM without suffix), one image, or a
+            manifest CSV.
+        key: project key.
+
+    Raises:
+        UsageError: ``GM-U070`` no such path.
+        ManifestError: ``GM-M002`` no images there, or what the manifest refuses.
+    """
+    root = Path(input_path).expanduser()
+    if root.is_file() and root.suffix.lower() == ".csv":
+        found = [(r.image, r.key or r.image.name, r.patient_id, r.study_id) for r in read_manifest(root)]
+    elif root.is_file():
+        found = [(root, root.name, "", "")]
+    elif root.is_dir():
+        files = (p for p in sorted(root.rglob("*")) if p.is_file() and not p.name.startswith("."))
+        found = [
+            (p, p.relative_to(root).as_posix(), "", "")
+            for p in files
+            if p.name.lower().endswith(_SUFFIXES) or (not p.suffix and _is_dicom(p))
+        ]
+    else:
+        raise UsageError("GM-U070", "the input is not there", expected="a folder, an image or a manifest (.csv)")
+    if not found:
+        raise ManifestError(
+            "GM-M002", "no images found in the input", expected=", ".join(_SUFFIXES), next_step="check --input"
+        )
+    sources = [Source(handle(key, f"image:{name}"), path, name, pid, sid) for path, name, pid, sid in found]
+    return sorted(sources, key=lambda s: s.handle)
+
+
+class AnonymizationRun:
+    """Plans, records and finishes the anonymization of a folder in the research plane.
+
+    The key and the links file (mode 0600) stand beside the output folder, never in it; nothing in the output names a
+    source.
+
+    Args:
+        input_path: see :func:`find_sources`.
+        output_dir: folder for ``images/``, ``table.csv`` and the records of finished units.
+        settings: whatever decides the result: settings of the optimisation, hashes of weights, seed, image size.
+        unit_size: images a unit.
+        seed: seed of the run; each image gets its own, derived from seed and handle.
+        key_file: project key; made (and said) where absent. Default: ``<output_dir>.key``.
+
+    Raises:
+        UsageError: ``GM-U070`` … ``GM-U072``, or what the key refuses.
+        ManifestError: no images, or a bad manifest.
+    """
+
+    def __init__(
+        self,
+        input_path: PathLike,
+        output_dir: PathLike,
+        settings: Mapping[str, Any],
+        unit_size: int = 16,
+        seed: int = 0,
+        key_file: PathLike | None = None,
+    ) -> None:
+        if not input_path or not output_dir:
+            raise UsageError("GM-U071", "input and output are needed", next_step="give --input and --output_dir")
+        if unit_size < 1:
+            raise UsageError("GM-U072", "a unit needs at least one image", got=unit_size)
+        self.output_dir = Path(output_dir)
+        inside = Path(input_path).expanduser().resolve()
+        if self.output_dir.resolve() == inside or inside in self.output_dir.resolve().parents and inside.is_dir():
+            raise UsageError(
+                "GM-U073", "the output stands inside the input", next_step="choose an output_dir outside the input"
+            )
+        self.key_file = Path(key_file) if key_file else default_key_path(output_dir)
+        if not self.key_file.exists():
+            create_key(self.key_file)
+            _log.warning("no project key: a new one was made at %s; keep it, and keep it secret", self.key_file)
+        self.key = load_key(self.key_file)
+        self.seed = seed
+        self.fingerprint = hashlib.sha256(
+            json.dumps({"settings": settings, "seed": seed}, sort_keys=True, default=str).encode()
+        ).hexdigest()
+        self.sources = find_sources(input_path, self.key)
+        self.units = [self.sources[i : i + unit_size] for i in range(0, len(self.sources), unit_size)]
+        self._write_links()
+
+    # -- units ---------------------------------------------------------------------------------------------------------
+    def record_path(self, unit: list[Source]) -> Path:
+        """Where the record of a finished unit stands."""
+        text = "\n".join([self.fingerprint, *(s.handle for s in unit)])
+        return self.output_dir / RECORDS / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+    def read_record(self, unit: list[Source]) -> list[dict[str, Any]] | None:
+        """Rows of a finished unit; None where it is not finished, or a file of it is gone."""
+        try:
+            rows = json.loads(self.record_path(unit).read_text())
+        except (OSError, ValueError):
+            return None
+        present = all(not row["file"] or (self.output_dir / row["file"]).is_file() for row in rows)
+        return rows if present else None
+
+    def finish_unit(self, unit: list[Source], rows: list[dict[str, Any]]) -> None:
+        """Records a unit; call it when all its files are written."""
+        with atomic_path(self.record_path(unit)) as temporary:
+            temporary.write_text(json.dumps(rows))
+
+    def pending(self) -> list[int]:
+        """Numbers of the units that are not finished."""
+        return [i for i, unit in enumerate(self.units) if self.read_record(unit) is None]
+
+    def image_seed(self, source: Source) -> int:
+        """Seed of one image: a function of the run's seed and the handle."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}:{source.handle}".encode()).digest()[:6], "big")
+
+    # -- tables --------------------------------------------------------------------------------------------------------
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of all finished units, ordered by handle."""
+        for unit in self.units:
+            yield from self.read_record(unit) or []
+
+    def write_table(self, columns: list[str]) -> Path:
+        """Writes ``table.csv`` from the records."""
+        path = self.output_dir / "table.csv"
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows())
+        return path
+
+    def _write_links(self) -> None:
+        with atomic_path(links_path(self.output_dir)) as temporary:
+            descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w", newline="") as stream:
+                writer = csv.writer(stream)
+                writer.writerow(["handle", "image", "patient_id", "study_id"])
+                writer.writerows([s.handle, s.name, s.patient_id, s.study_id] for s in self.sources)

@@ -1,0 +1,107 @@
+"""Latent optimisation as a MONAI ``Inferer``: for evaluators, bundles and MONAI Deploy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from gmia_monai.errors import ResourceError
+from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
+
+__all__ = ["LatentOptimizationInferer"]
+
+_log = logging.getLogger(__name__)
+_FIRST_BATCH = {"cpu": 16, "cuda": 128}
+
+
+class LatentOptimizationInferer(Inferer):
+    """Anonymizes radiographs by :func:`gmia_monai.inferers.optimize_latents`.
+
+    Args:
+        batch_size: images that are optimised together; None: 16 on a CPU, 128 on a GPU, halved until it fits.
+        settings: keyword arguments of :func:`optimize_latents`, e.g. ``margin_cos``, ``max_steps``, ``stop``.
+
+    Attributes:
+        last_result: what the last call found, image by image.
+    """
+
+    def __init__(self, batch_size: int | None = None, **settings: Any) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.settings = settings
+        self.last_result: LatentOptimizationResult | None = None
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Maps ``[b, 1, h, w]`` in [0, 1] to anonymized images of the same shape.
+
+        Args:
+            inputs: real images.
+            network: module with ``encoder``, ``synthesis``, ``identity`` and ``utility`` (whose ``features`` is taken),
+                as :class:`gmia_monai.networks.AnonymizerNet`; also as TorchScript.
+            args: not used.
+            kwargs: not used.
+        """
+        self.last_result = self.optimize(inputs, network)
+        return self.last_result.image
+
+    def optimize(
+        self,
+        inputs: Tensor,
+        network: nn.Module,
+        seeds: list[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> LatentOptimizationResult:
+        """As a call, with all that is known of each image.
+
+        Raises:
+            ResourceError: ``GM-R050`` when not even one image fits into memory.
+        """
+        # MONAI Deploy hands over a wrapper of the scripted module.
+        network = getattr(network, "predictor", network)
+        inputs = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        if inputs.shape[0] == 0:
+            # A unit whose images were all rejected.
+            return LatentOptimizationResult.empty(inputs)
+        parts: list[LatentOptimizationResult] = []
+        first, size = 0, self.batch_size or _FIRST_BATCH.get(inputs.device.type, 16)
+        while first < inputs.shape[0]:
+            chunk = inputs[first : first + size]
+            try:
+                parts.append(
+                    optimize_latents(
+                        chunk,
+                        network.encoder,
+                        network.synthesis,
+                        network.identity,
+                        network.utility.features,
+                        seeds=None if seeds is None else seeds[first : first + size],
+                        on_step=on_step,
+                        **self.settings,
+                    )
+                )
+            except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+                size = self._smaller(size, chunk.shape[0], error)
+                continue
+            first += chunk.shape[0]
+        return LatentOptimizationResult.cat(parts)
+
+    def _smaller(self, size: int, tried: int, error: Exception) -> int:
+        """Half the batch size after an exhausted memory; anything else is raised again."""
+        text = str(error).lower()
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in text:
+            raise error
+        if tried <= 1:
+            raise ResourceError(
+                "GM-R050", "a single image does not fit into memory", next_step="use a smaller model or another device"
+            ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        smaller = max(1, min(size, tried) // 2)
+        _log.warning("a batch of %d images does not fit into memory, going on with %d", min(size, tried), smaller)
+        self.batch_size = smaller
+        return smaller
