@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import IntEnum
+from types import TracebackType
 from typing import Any
 
 __all__ = [
@@ -14,6 +17,7 @@ __all__ = [
     "ResourceError",
     "UsageError",
     "coded_cause",
+    "show_coded_errors",
 ]
 
 
@@ -102,3 +106,21 @@ def coded_cause(error: BaseException) -> GmiaError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def show_coded_errors() -> None:
+    """Lets an uncaught coded error end the program with its one line instead of the trace through the config parser.
+
+    Configs call it first. ``GMIA_TRACEBACK=1`` keeps the whole trace.
+    """
+    sys.excepthook = _show
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    coded = coded_cause(error)
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\ninterrupted; the same command resumes where it stopped\n")
+    elif coded is None or os.environ.get("GMIA_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        sys.stderr.write(f"\nerror: {coded}\n(GMIA_TRACEBACK=1 shows where it was raised)\n")

@@ -11,6 +11,7 @@ from gmia_monai.engines.datasets import (
     scored_findings,
     select_findings,
 )
+from gmia_monai.engines.distributed import start_processes, stop_processes
 from gmia_monai.engines.finish import save_trained, start_from
 from gmia_monai.engines.optimizers import lazy_adam, make_optimizer, warm_up_decay
 from gmia_monai.engines.sampling import EpochSampler, patient_balanced_weights
@@ -32,6 +33,8 @@ __all__ = [
     "scored_findings",
     "select_findings",
     "start_from",
+    "start_processes",
+    "stop_processes",
     "unit_batch",
     "unit_loader",
     "warm_up_decay",

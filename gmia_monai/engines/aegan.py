@@ -13,6 +13,7 @@ import torch
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
+from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -57,14 +58,14 @@ class AEGANTrainer(Trainer):
         path_length_interval: iterations between two path-length steps; 0 for none.
         path_length_batch_shrink: divisor of the batch in path-length steps.
         path_length: penalty with its running mean, given from outside so that a checkpoint can hold it.
-        max_skipped: updates with a non-finite gradient in a row after which training stops.
+        max_skipped: updates of one phase with a non-finite gradient in a row after which training stops.
         epoch_length: iterations an epoch; the length of the loader if None.
         amp: bfloat16 autocast.
         train_handlers: MONAI or Ignite handlers.
         non_blocking: asynchronous copies to the device.
 
     Raises:
-        ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates in a row are not finite.
+        ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates of a phase in a row are not finite.
     """
 
     def __init__(
@@ -119,12 +120,12 @@ class AEGANTrainer(Trainer):
         self.path_length_interval = path_length_interval
         self.path_length_batch_shrink = path_length_batch_shrink
         self.max_skipped = max_skipped
-        self._skipped = 0
+        self._skipped: dict[str, int] = {}
         self._last = {"r1_penalty": 0.0, "path_length_penalty": 0.0}
         broadcast_parameters([autoencoder, discriminator])
 
-    def _step(self, optimizer: Optimizer, loss: Tensor) -> bool:
-        """One update, left out where a gradient is not finite."""
+    def _step(self, phase: str, optimizer: Optimizer, loss: Tensor) -> bool:
+        """One update, left out where a gradient is not finite; each phase counts its own."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         params = [p for group in optimizer.param_groups for p in group["params"]]
@@ -132,14 +133,14 @@ class AEGANTrainer(Trainer):
         norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
         if torch.isfinite(norm):
             optimizer.step()
-            self._skipped = 0
+            self._skipped[phase] = 0
             return True
-        self._skipped += 1
-        self.logger.warning("iteration %d: gradient is not finite, update left out", self.state.iteration)
-        if self._skipped >= self.max_skipped:
+        self._skipped[phase] = self._skipped.get(phase, 0) + 1
+        self.logger.warning("iteration %d: %s gradient is not finite, update left out", self.state.iteration, phase)
+        if self._skipped[phase] >= self.max_skipped:
             raise ResourceError(
                 "GM-R030",
-                f"training diverged: {self._skipped} updates in a row were not finite",
+                f"training diverged: {self._skipped[phase]} {phase} updates in a row were not finite",
                 next_step="resume from the last checkpoint with a lower learning rate, or without --amp",
             )
         return False
@@ -160,7 +161,7 @@ class AEGANTrainer(Trainer):
             if adversarial:
                 generator = generator_logistic_loss(self.discriminator(fake))
                 loss = loss + self.adversarial_weight * generator
-        self._step(self.g_optimizer, loss)
+        self._step("generator", self.g_optimizer, loss)
         self.discriminator.requires_grad_(True)
         scalars = {
             Keys.LOSS: loss.item(),
@@ -176,25 +177,27 @@ class AEGANTrainer(Trainer):
         w = self.autoencoder.encoder(part)
         ws = w.unsqueeze(1).expand(-1, self.autoencoder.synthesis.n_layers, -1)
         penalty = self.path_length(self.autoencoder.synthesis(ws, noise_mode="random"), ws)
-        self._step(self.g_optimizer, penalty * (self.path_length_weight * self.path_length_interval))
+        self._step("path-length", self.g_optimizer, penalty * (self.path_length_weight * self.path_length_interval))
         self._last["path_length_penalty"] = penalty.item()
 
     def _discriminator_phase(self, real: Tensor, fake: Tensor) -> float:
         # The reconstructions of the generator's phase serve again; the published code computes them twice.
         with self._autocast():
             loss = discriminator_logistic_loss(self.discriminator(real), self.discriminator(fake))
-        self._step(self.d_optimizer, loss)
+        self._step("discriminator", self.d_optimizer, loss)
         return loss.item()
 
     def _r1_phase(self, real: Tensor) -> None:
         real = real.detach().requires_grad_(True)
         penalty = r1_penalty(self.discriminator(real), real, self.r1_gamma)
-        self._step(self.d_optimizer, penalty * self.r1_interval)
+        self._step("R1", self.d_optimizer, penalty * self.r1_interval)
         self._last["r1_penalty"] = penalty.item()
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, float]:
         """One iteration; see the class."""
-        real = batchdata[Keys.IMAGE].to(engine.state.device, non_blocking=engine.non_blocking)
+        # Without metadata: a MetaTensor would pass into the path-length mean, and checkpoints could not be read again.
+        real = convert_to_tensor(batchdata[Keys.IMAGE], track_meta=False)
+        real = real.to(engine.state.device, non_blocking=engine.non_blocking)
         real = real.contiguous(memory_format=torch.channels_last)
         self.autoencoder.train()
         self.discriminator.train()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gmia_monai.engines.distributed import is_writing_process
 from gmia_monai.handlers.checkpoint import find_last_checkpoint
 from gmia_monai.networks.pretrained import save_network
 from gmia_monai.typing import PathLike
@@ -42,8 +43,10 @@ def save_trained(
         facts: more metadata.
 
     Returns:
-        the file, or None where the run left no checkpoint.
+        the file, or None where the run left no checkpoint, or another process writes it.
     """
+    if not is_writing_process():
+        return None
     folder = Path(output_dir) / "checkpoints"
     best = folder / "best.pt"
     source = best if best.is_file() else find_last_checkpoint(folder)

@@ -1,10 +1,11 @@
-"""Handlers: checkpoints, seeds, progress, tracking, validation metrics."""
+"""Handlers: checkpoints, seeds, gradients, progress, tracking, validation metrics."""
 
 from __future__ import annotations
 
 from gmia_monai.handlers.anonymization import AnonymizationWriter
 from gmia_monai.handlers.checkpoint import ResumableCheckpoint
 from gmia_monai.handlers.determinism import EpochSeed
+from gmia_monai.handlers.gradients import GradientHandler
 from gmia_monai.handlers.progress import ProgressLine
 from gmia_monai.handlers.reconstruction import ReconstructionPictures, quality_metrics
 from gmia_monai.handlers.tracking import RunTracker
@@ -13,6 +14,7 @@ from gmia_monai.handlers.verification import VerificationAUC
 __all__ = [
     "AnonymizationWriter",
     "EpochSeed",
+    "GradientHandler",
     "ProgressLine",
     "ReconstructionPictures",
     "ResumableCheckpoint",

@@ -19,10 +19,12 @@ __all__ = ["RunTracker", "flatten_settings"]
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``{"a.b": value}``; only numbers, texts, booleans and lists are kept."""
+    """Nested settings as ``{"a.b": value}``: numbers, texts, booleans, lists; of an absolute path the name."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
+        if isinstance(value, (str, Path)) and Path(value).is_absolute():
+            value = Path(value).name
         if isinstance(value, Mapping):
             flat.update(flatten_settings(value, f"{name}."))
         elif value is None or isinstance(value, (bool, int, float, str, list, tuple)):
@@ -40,7 +42,8 @@ class RunTracker(MLFlowHandler):
         name: experiment; also the first part of the run's name.
         settings: hyper-parameters, nested mappings allowed; logged as parameters and as ``settings.json``.
         tracking_uri: another MLflow store; ``MLFLOW_TRACKING_URI`` wins over both.
-        every_iterations: iterations between two entries of the losses.
+        every_iterations: iterations between two entries of the losses; the first iteration has one, too.
+        write: False in all but one of several processes: the handler is there, and does nothing.
     """
 
     def __init__(
@@ -50,7 +53,12 @@ class RunTracker(MLFlowHandler):
         settings: Mapping[str, Any] | None = None,
         tracking_uri: str | None = None,
         every_iterations: int = 20,
+        write: bool = True,
     ) -> None:
+        self.write = write
+        if not write:
+            self.cur_run = None
+            return
         self.output_dir = Path(output_dir).absolute()
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # Alembic announces every migration of a new SQLite file, some forty lines.
@@ -59,7 +67,7 @@ class RunTracker(MLFlowHandler):
             tracking_uri=tracking_uri or f"sqlite:///{self.output_dir.parent / 'mlflow.db'}",
             experiment_name=name,
             run_name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}",
-            iteration_log=lambda _, i: i % every_iterations == 0,
+            iteration_log=lambda _, i: i == 1 or i % every_iterations == 0,
             iteration_logger=self._log_iteration,
             epoch_log=False,
             optimizer_param_names=[],
@@ -68,6 +76,8 @@ class RunTracker(MLFlowHandler):
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler on the trainer."""
+        if not self.write:
+            return
         super().attach(engine)
         engine.add_event_handler(Events.STARTED, self._log_settings)
         engine.add_event_handler(Events.COMPLETED, self.close)

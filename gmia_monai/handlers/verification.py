@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ignite.distributed as idist
 import torch.nn.functional as F
 from ignite.metrics import EpochMetric
 from torch import Tensor
@@ -33,6 +34,8 @@ class VerificationAUC(EpochMetric):
         super().__init__(self._auc, output_transform=output_transform, check_compute_fn=False)
 
     def _auc(self, embeddings: Tensor, _: Tensor) -> float:
+        if len(embeddings) == self.n_images * idist.get_world_size():
+            embeddings = embeddings[: self.n_images]  # each of several processes embeds all images
         if len(embeddings) != self.n_images:
             raise RuntimeError(f"{len(embeddings)} embeddings for {self.n_images} images: do not shuffle or drop")
         e = F.normalize(embeddings.float(), dim=1).cpu().numpy()

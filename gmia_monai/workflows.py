@@ -1,0 +1,81 @@
+"""Bundle workflows: anonymization of a folder or manifest, for ``run_workflow`` and ``create_workflow``.
+
+::
+
+    python -m monai.bundle run_workflow --workflow_name gmia_monai.workflows.AnonymizationWorkflow \\
+        --config_file bundle/configs/inference.yaml --input FOLDER --output_dir OUT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from gmia_monai.errors import UsageError, coded_cause
+from gmia_monai.typing import PathLike
+
+__all__ = ["AnonymizationWorkflow"]
+
+
+class AnonymizationWorkflow(ConfigWorkflow):
+    """Anonymizes radiographs by the inference config; research plane, so that what it writes is not released.
+
+    Errors of the package come out as they are, with their code, not wrapped in those of the config parser.
+
+    Args:
+        config_file: inference config, and overrides after it.
+        bundle_root: folder of the bundle; the parent of the folder of ``config_file`` if None.
+        logging_file: logging config; False for none, None for ``logging.conf`` beside ``config_file``.
+        workflow_type: ``infer``; there for callers that pass it.
+        override: settings of the config, e.g. ``input=…, output_dir=…, seed=…``; ids such as
+            ``optimization#margin_cos`` go in as ``**{"optimization#margin_cos": -0.7}``.
+
+    Raises:
+        UsageError: ``GM-U080`` where a config file is not there.
+    """
+
+    def __init__(
+        self,
+        config_file: str | Sequence[str] = "bundle/configs/inference.yaml",
+        bundle_root: PathLike | None = None,
+        logging_file: str | bool | None = None,
+        workflow_type: str = "infer",
+        **override: Any,
+    ) -> None:
+        files = [config_file] if isinstance(config_file, str) else list(config_file)
+        for file in files:
+            if not Path(file).is_file():
+                raise UsageError("GM-U080", "config file not found", got=file, next_step="check --config_file")
+        root = Path(files[0]).resolve().parent.parent if bundle_root is None else Path(bundle_root)
+        super().__init__(
+            config_file=files,
+            logging_file=logging_file,
+            workflow_type=workflow_type,
+            bundle_root=str(root),
+            **override,
+        )
+
+    def initialize(self) -> Any:
+        """Prepares the run."""
+        return self._coded(super().initialize)
+
+    def run(self) -> Any:
+        """Anonymizes what is not done yet.
+
+        Raises:
+            GmiaError: any coded error of the package.
+        """
+        return self._coded(super().run)
+
+    @staticmethod
+    def _coded(function: Any) -> Any:
+        try:
+            return function()
+        except Exception as error:
+            coded = coded_cause(error)
+            if coded is None or coded is error:
+                raise
+            raise coded from error

@@ -1,0 +1,194 @@
+"""Measures the reference weights on the test role (T) of the protocol and writes result lines and pictures.
+
+Four parts: ``identity``, ``utility``, ``reconstruction`` (beside PCA fitted on the training role) and
+``latent_optimization`` (the `core` list at each margin). Each can run by itself; latent optimisation resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import shlex
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gmia_monai.data import Cohort, load_cohort, write_manifest
+from gmia_monai.dicom import links_path
+from gmia_monai.errors import GmiaError
+from gmia_monai.evaluation.anonymization import evaluate_latent_optimization
+from gmia_monai.evaluation.identity import evaluate_identity
+from gmia_monai.evaluation.reconstruction import evaluate_reconstruction, fit_pca, pca_reconstruct
+from gmia_monai.evaluation.utility import evaluate_utility, predict_logits
+from gmia_monai.metrics.results import Result, RunContext, append_results
+from gmia_monai.networks import load_recorded
+from gmia_monai.report.figures import change_image, contact_sheet
+from gmia_monai.transforms import read_radiograph, resize_image, square_box
+from gmia_monai.weights import read_index, read_metadata
+
+PARTS = ("identity", "utility", "reconstruction", "latent_optimization")
+
+
+def load_images(cohort: Cohort, image_size: int) -> torch.Tensor:
+    """``[n, 1, s, s]`` in [0, 1], read, cropped and scaled as for training."""
+    images = []
+    for record in cohort:
+        image, _ = read_radiograph(record.image)
+        box = square_box(*image.shape)
+        square = image[box.top : box.top + box.height, box.left : box.left + box.width]
+        images.append(resize_image(square, (image_size, image_size)))
+    return torch.from_numpy(np.stack(images))[:, None]
+
+
+def context(options: argparse.Namespace, system: str, *models: str) -> RunContext:
+    """What the lines of one part share; the hash is that of the weights it used."""
+    index = read_index(options.models_dir)
+    digest = hashlib.sha256("".join(index[m]["sha256"] for m in models).encode()).hexdigest()[:16]
+    command = shlex.join(["python", "scripts/evaluate_reference.py", *sys.argv[1:]])
+    return RunContext(system=system, profile="cxr64", seed=0, config_hash=digest, command=command)
+
+
+def identity(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> list[Result]:
+    """T1 verification and rank-1 of the identity encoder."""
+    network = load_recorded(options.models_dir, "identity")
+    return evaluate_identity(network, images, test, context(options, "identity_small", "identity"))
+
+
+def utility(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> list[Result]:
+    """Macro AUROC and AP of the utility encoder."""
+    network = load_recorded(options.models_dir, "utility")
+    index = read_index(options.models_dir)
+    findings = read_metadata(Path(options.models_dir) / index["utility"]["file"])["findings"]
+    labels = test.label_matrix(findings, "ignore")
+    shared = context(options, "utility_densenet121", "utility")
+    return evaluate_utility(predict_logits(network, images), labels, test.patient_index, findings, shared)
+
+
+def reconstruction(options: argparse.Namespace, cohort: Cohort, test: Cohort, images: torch.Tensor) -> list[Result]:
+    """The AE-GAN beside PCA with 512 and 128 components, fitted on the images that it was trained on."""
+    network = load_recorded(options.models_dir, "aegan")
+    train = load_images(cohort.role("S"), options.image_size)
+    pca = fit_pca(train.flatten(1).numpy(), 512)
+    baselines = {f"pca_{k}": partial(pca_reconstruct, pca.truncated(k)) for k in (512, 128)}
+    folders = np.array([record.folder for record in test])
+    with torch.no_grad():
+        return evaluate_reconstruction(
+            network,
+            images,
+            test.patient_index,
+            context(options, "aegan", "aegan"),
+            baselines=baselines,
+            folders=folders,
+        )
+
+
+def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Result]:
+    """Latent optimisation of the core list at each margin, through the bundle's own workflow."""
+    from gmia_monai.workflows import AnonymizationWorkflow
+
+    core = test.core()
+    manifest = write_manifest(core, options.output_dir / "core_T.csv")
+    results, pictures = [], {}
+    for margin in options.margins:
+        folder = options.output_dir / f"gmia_m{margin:+.1f}"
+        workflow = AnonymizationWorkflow(
+            options.config,
+            bundle_root="bundle",
+            input=str(manifest),
+            output_dir=str(folder),
+            models_dir=options.models_dir,
+            device=options.device,
+            **{"optimization#margin_cos": margin, "optimization#stop": options.stop},
+        )
+        workflow.initialize()
+        workflow.run()
+        with links_path(folder).open(newline="") as stream:
+            links = {row["handle"]: row for row in csv.DictReader(stream)}
+        with (folder / "table.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        patients = np.array([links[row["handle"]]["patient_id"] for row in rows])
+        shared = context(options, f"gmia m={margin:g}", "aegan", "identity", "utility")
+        results += evaluate_latent_optimization(rows, shared, patients=patients, margin_cos=margin)
+        pictures[margin] = (folder, {links[row["handle"]]["image"]: row for row in rows})
+    draw(options, core, pictures)
+    return results
+
+
+def draw(options: argparse.Namespace, core: Cohort, pictures: dict, n_images: int = 8) -> None:
+    """Contact sheet: source, reconstruction, and the anonymized image at each margin.
+
+    Test images of NIH ChestX-ray14, the first of each of a few patients by order of the list.
+    """
+    network = load_recorded(options.models_dir, "aegan")
+    first: dict[str, str] = {}
+    for record in core:
+        first.setdefault(record.patient_id, record.key)
+    by_key = {record.key: record for record in core}
+    cells, captions = [], []
+    for key in list(first.values())[:: max(1, len(first) // n_images)][:n_images]:
+        source = load_images(core[[core.records.index(by_key[key])]], options.image_size)
+        with torch.no_grad():
+            row = [source[0, 0].numpy(), network(source).clamp(0, 1)[0, 0].numpy()]
+        texts = []
+        for margin, (folder, table) in pictures.items():
+            facts = next(facts for name, facts in table.items() if name.endswith(key))
+            image, _ = read_radiograph(folder / facts["file"])
+            row.append(resize_image(image, (options.image_size, options.image_size)))
+            texts.append(f"m={margin:g}: {float(facts['cos_before']):.2f} to {float(facts['cos_after']):.2f}")
+        row.append(change_image(row[1], row[-1]))
+        cells.append(row)
+        captions.append("cosine  " + "   ".join(texts))
+    titles = ["source", "reconstruction", *(f"m = {m:g}" for m in pictures), "last - recon. x 2"]
+    contact_sheet(
+        cells,
+        titles,
+        options.docs_dir / "contact_sheet_gmia.png",
+        captions=captions,
+        heading="GMIA on test patients (NIH ChestX-ray14), 64 px. Research output, not released.",
+        cell_px=128,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the parts that were asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_dir", required=True, help="development radiographs (GMIA_CXR_DIR)")
+    parser.add_argument("--models_dir", default="bundle/models", help="folder with index.json (bundle/models)")
+    parser.add_argument("--output_dir", type=Path, default=Path("output/evaluation"), help="images and tables")
+    parser.add_argument("--docs_dir", type=Path, default=Path("bundle/docs"), help="result lines and pictures")
+    parser.add_argument("--config", default="bundle/configs/inference.yaml", help="inference config")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (all)")
+    parser.add_argument("--margins", nargs="+", type=float, default=[0.0, -0.5, -0.7], help="margins (0 -0.5 -0.7)")
+    parser.add_argument("--stop", default="paper", choices=("paper", "joint"), help="stopping rule (paper)")
+    parser.add_argument("--image_size", type=int, default=64, help="pixels (64)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", message="parsing config")
+    try:
+        cohort = load_cohort(dataset_dir=options.dataset_dir, image_size=options.image_size)
+        test = cohort.role("T")
+        images = load_images(test, options.image_size)
+        parts = {
+            "identity": lambda: identity(options, test, images),
+            "utility": lambda: utility(options, test, images),
+            "reconstruction": lambda: reconstruction(options, cohort, test, images),
+            "latent_optimization": lambda: latent_optimization(options, test),
+        }
+        for name in options.parts:
+            results = parts[name]()
+            append_results(options.docs_dir / "results" / f"{name}.jsonl", results)
+            for result in results:
+                print(f"{result.name}  {result.system}  {result.negatives or ''}  {result.value}", flush=True)
+    except GmiaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
