@@ -101,9 +101,11 @@ class ResourceError(GmiaError):
 def coded_cause(error: BaseException) -> GmiaError | None:
     """The coded error that a chain of exceptions goes back to; MONAI wraps what its transforms and configs raise."""
     seen: BaseException | None = error
-    while seen is not None:
+    past: set[int] = set()  # a chain set by hand can be a ring
+    while seen is not None and id(seen) not in past:
         if isinstance(seen, GmiaError):
             return seen
+        past.add(id(seen))
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -70,21 +70,35 @@ def utility(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> 
 
 
 def reconstruction(options: argparse.Namespace, cohort: Cohort, test: Cohort, images: torch.Tensor) -> list[Result]:
-    """The AE-GAN beside PCA with 512 and 128 components, fitted on the images that it was trained on."""
+    """The AE-GAN beside PCA with 512 and 128 components, fitted on the images that it was trained on.
+
+    The AE-GAN is measured on its training images, too: the gap says how much of the error is a lack of generalisation.
+    """
     network = load_recorded(options.models_dir, "aegan")
     train = load_images(cohort.role("S"), options.image_size)
     pca = fit_pca(train.flatten(1).numpy(), 512)
     baselines = {f"pca_{k}": partial(pca_reconstruct, pca.truncated(k)) for k in (512, 128)}
     folders = np.array([record.folder for record in test])
+    seen = cohort.role("S")
+    shared = {"batch_size": 64, "n_boot": 500}
     with torch.no_grad():
-        return evaluate_reconstruction(
+        on_test = evaluate_reconstruction(
             network,
             images,
             test.patient_index,
             context(options, "aegan", "aegan"),
             baselines=baselines,
             folders=folders,
+            **shared,
         )
+        on_training = evaluate_reconstruction(
+            network,
+            train[: len(images)],
+            seen.patient_index[: len(images)],
+            context(options, "aegan_on_training_images", "aegan"),
+            **shared,
+        )
+    return on_test + [r for r in on_training if r.name == "reconstruction_psnr.v1"]
 
 
 def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Result]:
@@ -120,9 +134,10 @@ def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Resul
 
 
 def draw(options: argparse.Namespace, core: Cohort, pictures: dict, n_images: int = 8) -> None:
-    """Contact sheet: source, reconstruction, and the anonymized image at each margin.
+    """Contact sheet: reconstruction, the anonymized image at each margin, and the last one's change.
 
-    Test images of NIH ChestX-ray14, the first of each of a few patients by order of the list.
+    The first image of each of a few test patients, by order of the list. The sources themselves are left out: no
+    radiograph of the data set goes into the repository.
     """
     network = load_recorded(options.models_dir, "aegan")
     first: dict[str, str] = {}
@@ -133,23 +148,23 @@ def draw(options: argparse.Namespace, core: Cohort, pictures: dict, n_images: in
     for key in list(first.values())[:: max(1, len(first) // n_images)][:n_images]:
         source = load_images(core[[core.records.index(by_key[key])]], options.image_size)
         with torch.no_grad():
-            row = [source[0, 0].numpy(), network(source).clamp(0, 1)[0, 0].numpy()]
+            row = [network(source).clamp(0, 1)[0, 0].numpy()]
         texts = []
         for margin, (folder, table) in pictures.items():
             facts = next(facts for name, facts in table.items() if name.endswith(key))
             image, _ = read_radiograph(folder / facts["file"])
             row.append(resize_image(image, (options.image_size, options.image_size)))
             texts.append(f"m={margin:g}: {float(facts['cos_before']):.2f} to {float(facts['cos_after']):.2f}")
-        row.append(change_image(row[1], row[-1]))
+        row.append(change_image(row[0], row[-1]))
         cells.append(row)
         captions.append("cosine  " + "   ".join(texts))
-    titles = ["source", "reconstruction", *(f"m = {m:g}" for m in pictures), "last - recon. x 2"]
+    titles = ["reconstruction", *(f"m = {m:g}" for m in pictures), "change x 2"]
     contact_sheet(
         cells,
         titles,
         options.docs_dir / "contact_sheet_gmia.png",
         captions=captions,
-        heading="GMIA on test patients (NIH ChestX-ray14), 64 px. Research output, not released.",
+        heading="GMIA on test patients, 64 px: research output, not released",
         cell_px=128,
     )
 

@@ -36,6 +36,8 @@ URL = "https://example.org/replace-me"
 TEXT = {".yaml", ".yml", ".json", ".md"}
 _ROOT_LINE = re.compile(r"^bundle_root:.*$", re.MULTILINE)
 _PATH = re.compile(r"(?<![\w./-])bundle/(?=(?:configs|docs|models)\b)")
+# What an export and the runs of Python in it leave; anything else, such as trained weights, is never deleted.
+_CONTENT = {"LICENSE", "configs", "docs", "gmia_monai", "large_files.yml", "models", "__pycache__"}
 _UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -71,7 +73,7 @@ def export_bundle(output_dir: Path, models_dir: Path, url: str = URL, max_bytes:
         lines that say what was written.
 
     Raises:
-        UsageError: ``GM-U090`` the folder holds something else than an export.
+        UsageError: ``GM-U090`` the folder holds something else than an export, e.g. the output of a training.
         IntegrityError: ``GM-W001`` … ``GM-W006`` of the weights, ``GM-W020``, ``GM-W021``.
     """
     output_dir, models_dir = output_dir.absolute(), models_dir.absolute()
@@ -94,12 +96,13 @@ def export_bundle(output_dir: Path, models_dir: Path, url: str = URL, max_bytes:
 def _check_target(target: Path) -> None:
     resolved = target.resolve()
     own = [path for path in (SOURCE, PACKAGE) if resolved == path or path in resolved.parents]
-    exported = (target / "configs" / "metadata.json").is_file() and (target / PACKAGE.name / "__init__.py").is_file()
-    if own or (target.exists() and not exported and not (target.is_dir() and not any(target.iterdir()))):
+    found = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    exported = found <= _CONTENT and {"configs", PACKAGE.name} <= found
+    if own or (target.exists() and not (target.is_dir() and (exported or not found))):
         raise UsageError(
             "GM-U090",
             "the output folder holds something else than an exported bundle",
-            got=target.name,
+            got=", ".join(sorted(found - _CONTENT)[:3]) or target.name,
             expected="a new or empty folder, or an earlier export",
             next_step="choose another --output_dir",
         )
@@ -114,7 +117,10 @@ def _network(models_dir: Path) -> nn.Module:
         network = fill_anonymizer(parser.get_parsed_content("network_def"), models_dir)
         shapes.append([parser.get_parsed_content("image_size")] * 2)
     metadata = json.loads((SOURCE / "configs" / "metadata.json").read_text())
-    for tensor in (metadata["network_data_format"]["inputs"]["image"], metadata["network_data_format"]["outputs"]["pred"]):
+    for tensor in (
+        metadata["network_data_format"]["inputs"]["image"],
+        metadata["network_data_format"]["outputs"]["pred"],
+    ):
         if any(tensor["spatial_shape"] != shape for shape in shapes):
             raise IntegrityError(
                 "GM-W021", "metadata.json names another image size", got=tensor["spatial_shape"], expected=shapes[0]
@@ -164,7 +170,7 @@ def _list_large_files(folder: Path, url: str, max_bytes: int) -> list[str]:
     ]
     (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": entries}, sort_keys=False))
     lines = [
-        f"{name}: {_mb(path.stat().st_size)} is over {_mb(max_bytes)}: listed in large_files.yml, for the zoo leave it out"
+        f"{name}: {_mb(path.stat().st_size)} is over {_mb(max_bytes)}: listed in large_files.yml, not for the zoo's git"
         for name, path in zip(names, large, strict=True)
     ]
     if url == URL:

@@ -1,7 +1,7 @@
 """Work units: a fixed number of images in the order of their keyed handles, the atom of resuming and of determinism.
 
 The same unit with the same settings and seed gives the same bytes. A finished unit leaves a record named by a digest of
-its handles and settings, so that a second run finds what is done, and a changed setting or image is done again.
+its images and settings, so that a second run finds what is done, and a changed setting or image is done again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Source:
         name: path relative to the input, with ``/``.
         patient_id: from a manifest; empty if not known.
         study_id: from a manifest; empty if not known.
+        stamp: keyed hash of the file's size and time of change, by which a changed image is done again.
     """
 
     handle: str
@@ -46,6 +47,7 @@ class Source:
     name: str = field(repr=False)
     patient_id: str = field(default="", repr=False)
     study_id: str = field(default="", repr=False)
+    stamp: str = field(default="", repr=False)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -56,12 +58,18 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
+def _stamp(key: bytes, path: Path) -> str:
+    facts = path.stat()
+    # Keyed, since whoever holds a file could otherwise test whether it is behind a record.
+    return handle(key, f"stamp:{facts.st_size}:{facts.st_mtime_ns}")
+
+
 def find_sources(input_path: PathLike, key: bytes) -> list[Source]:
     """The images of a folder or manifest, ordered by handle.
 
     Args:
-        input_path: folder (searched through; PNG, JPEG, DICOM, NIfTI, also DICOM without suffix), one image, or a
-            manifest CSV.
+        input_path: folder (searched through; PNG, JPEG, NIfTI, and DICOM whatever its name), one image, or a manifest
+            CSV.
         key: project key.
 
     Raises:
@@ -78,7 +86,7 @@ def find_sources(input_path: PathLike, key: bytes) -> list[Source]:
         found = [
             (p, p.relative_to(root).as_posix(), "", "")
             for p in files
-            if p.name.lower().endswith(_SUFFIXES) or (not p.suffix and _is_dicom(p))
+            if p.name.lower().endswith(_SUFFIXES) or _is_dicom(p)
         ]
     else:
         raise UsageError("GM-U070", "the input is not there", expected="a folder, an image or a manifest (.csv)")
@@ -86,7 +94,9 @@ def find_sources(input_path: PathLike, key: bytes) -> list[Source]:
         raise ManifestError(
             "GM-M002", "no images found in the input", expected=", ".join(_SUFFIXES), next_step="check --input"
         )
-    sources = [Source(handle(key, f"image:{name}"), path, name, pid, sid) for path, name, pid, sid in found]
+    sources = [
+        Source(handle(key, f"image:{name}"), path, name, pid, sid, _stamp(key, path)) for path, name, pid, sid in found
+    ]
     return sorted(sources, key=lambda s: s.handle)
 
 
@@ -105,7 +115,7 @@ class AnonymizationRun:
         key_file: project key; made (and said) where absent. Default: ``<output_dir>.key``.
 
     Raises:
-        UsageError: ``GM-U070`` … ``GM-U072``, or what the key refuses.
+        UsageError: ``GM-U070`` … ``GM-U074``, or what the key refuses.
         ManifestError: no images, or a bad manifest.
     """
 
@@ -129,6 +139,10 @@ class AnonymizationRun:
                 "GM-U073", "the output stands inside the input", next_step="choose an output_dir outside the input"
             )
         self.key_file = Path(key_file) if key_file else default_key_path(output_dir)
+        if self.output_dir.resolve() in self.key_file.resolve().parents:
+            raise UsageError(
+                "GM-U074", "the key stands inside the output", next_step="choose a key_file outside output_dir"
+            )
         if not self.key_file.exists():
             create_key(self.key_file)
             _log.warning("no project key: a new one was made at %s; keep it, and keep it secret", self.key_file)
@@ -144,7 +158,7 @@ class AnonymizationRun:
     # -- units ---------------------------------------------------------------------------------------------------------
     def record_path(self, unit: list[Source]) -> Path:
         """Where the record of a finished unit stands."""
-        text = "\n".join([self.fingerprint, *(s.handle for s in unit)])
+        text = "\n".join([self.fingerprint, *(f"{s.handle} {s.stamp}" for s in unit)])
         return self.output_dir / RECORDS / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
     def read_record(self, unit: list[Source]) -> list[dict[str, Any]] | None:
@@ -160,6 +174,13 @@ class AnonymizationRun:
         """Records a unit; call it when all its files are written."""
         with atomic_path(self.record_path(unit)) as temporary:
             temporary.write_text(json.dumps(rows))
+
+    def forget_others(self) -> None:
+        """Removes the records of other settings or images, whose files this run is about to write over."""
+        own = {self.record_path(unit) for unit in self.units}
+        for path in (self.output_dir / RECORDS).glob("*.json"):
+            if path not in own:
+                path.unlink()
 
     def pending(self) -> list[int]:
         """Numbers of the units that are not finished."""

@@ -42,7 +42,8 @@ class UnitDataset(Dataset):
         return len(self.pending)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``unit`` (number), ``image`` ``[b, 1, s, s]``, ``sources``, ``frames``, and ``rejected``: (source, code)."""
+        """``unit`` (its number), ``image`` ``[b, 1, s, s]``, ``sources``, ``seeds`` and ``frames`` of the images that
+        could be read, and ``rejected``: (source, code) of the others."""
         number = self.pending[index]
         images, sources, frames, rejected = [], [], [], []
         for source in self.run.units[number]:
@@ -59,7 +60,14 @@ class UnitDataset(Dataset):
             frames.append(item[frame_key("image")])
         shape = (0, 1, self.image_size, self.image_size)
         image = torch.stack(images) if images else torch.zeros(shape)
-        return {"unit": number, "image": image, "sources": sources, "frames": frames, "rejected": rejected}
+        return {
+            "unit": number,
+            "image": image,
+            "sources": sources,
+            "seeds": [self.run.image_seed(source) for source in sources],
+            "frames": frames,
+            "rejected": rejected,
+        }
 
 
 def _only(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -73,9 +81,9 @@ def unit_loader(dataset: UnitDataset) -> DataLoader:
 
 def unit_batch(
     batch: Mapping[str, Any], device: torch.device | None = None, non_blocking: bool = False, **kwargs: Any
-) -> tuple[Tensor, None]:
-    """``prepare_batch`` of the evaluator that runs units."""
-    return batch["image"].to(device, non_blocking=non_blocking, **kwargs), None
+) -> tuple[Tensor, None, tuple[()], dict[str, list[int]]]:
+    """``prepare_batch`` of the evaluator that runs units; the inferer gets the seed of each image."""
+    return batch["image"].to(device, non_blocking=non_blocking, **kwargs), None, (), {"seeds": batch["seeds"]}
 
 
 def run_units(evaluator: Evaluator, writer: Any) -> None:

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from gmia_monai.data.units import AnonymizationRun, Source
+from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.dicom.pseudonyms import handle, uid
 from gmia_monai.dicom.secondary_capture import CaptureIdentity
 from gmia_monai.dicom.silence import header_silence
@@ -76,6 +77,7 @@ class AnonymizationWriter:
         self._t0 = time.monotonic()
         self._images = 0
         left = self.run.pending()
+        self.run.forget_others()
         done = len(self.run.units) - len(left)
         if done:
             _log.info("resuming: %d of %d units are done", done, len(self.run.units))
@@ -177,11 +179,11 @@ class AnonymizationWriter:
         path = self.run.write_table(COLUMNS)
         rows = list(self.run.rows())
         done = [row for row in rows if row["status"] == "anonymized"]
-        note = self.run.output_dir / "NOT_RELEASED.txt"
-        note.write_text(
-            "Research output of gmia_monai. Not released: no attack, no burned-in text check and no release gate has\n"
-            "been applied to these images. Do not pass them on as anonymous.\n"
-        )
+        with atomic_path(self.run.output_dir / "NOT_RELEASED.txt") as temporary:
+            temporary.write_text(
+                "Research output of gmia_monai. Not released: no attack, no burned-in text check and no release gate\n"
+                "has been applied to these images. Do not pass them on as anonymous.\n"
+            )
         _log.info(
             "%d images anonymized (%d converged), %d rejected; %s, not released",
             len(done),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmia_monai.errors import ResourceError
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
@@ -36,23 +36,26 @@ class LatentOptimizationInferer(Inferer):
         self.settings = settings
         self.last_result: LatentOptimizationResult | None = None
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, network: Any, *args: Any, seeds: list[int] | None = None, **kwargs: Any
+    ) -> Tensor:
         """Maps ``[b, 1, h, w]`` in [0, 1] to anonymized images of the same shape.
 
         Args:
             inputs: real images.
             network: module with ``encoder``, ``synthesis``, ``identity`` and ``utility`` (whose ``features`` is taken),
-                as :class:`gmia_monai.networks.AnonymizerNet`; also as TorchScript.
+                as :class:`gmia_monai.networks.AnonymizerNet`; also as TorchScript, or MONAI Deploy's wrapper around it.
             args: not used.
+            seeds: one an image, for ``start_noise``.
             kwargs: not used.
         """
-        self.last_result = self.optimize(inputs, network)
+        self.last_result = self.optimize(inputs, network, seeds)
         return self.last_result.image
 
     def optimize(
         self,
         inputs: Tensor,
-        network: nn.Module,
+        network: Any,
         seeds: list[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> LatentOptimizationResult:

@@ -133,7 +133,21 @@ def optimize_latents(
     Raises:
         UsageError: ``GM-U050`` for a setting outside its range.
     """
-    _check(stop, noise_mode, margin_cos, max_steps, min_steps, start_noise, seeds)
+    _check(
+        {
+            "stop": (stop, stop in ("paper", "joint"), "paper or joint"),
+            "noise_mode": (noise_mode, noise_mode in ("const", "none"), "const or none"),
+            "margin_cos": (margin_cos, -1.0 <= margin_cos <= 1.0, "-1 to 1"),
+            "lambda_id": (lambda_id, lambda_id >= 0.0, "at least 0"),
+            "lambda_ut": (lambda_ut, lambda_ut >= 0.0, "at least 0"),
+            "lr": (lr, lr > 0.0, "above 0"),
+            "betas": (betas, all(0.0 <= beta < 1.0 for beta in betas), "0 to below 1"),
+            "max_steps": (f"{min_steps} to {max_steps}", 0 <= min_steps <= max_steps, "0 <= min_steps <= max_steps"),
+            "max_drift": (max_drift, max_drift >= 0.0, "at least 0"),
+            "start_noise": (start_noise, start_noise >= 0.0, "at least 0"),
+            "seeds": (len(seeds or []), start_noise == 0 or len(seeds or []) == len(image), "one an image"),
+        }
+    )
 
     def synthesise(w: Tensor) -> Tensor:
         return synthesis(w, noise_mode).clamp(0.0, 1.0)
@@ -197,26 +211,7 @@ def _noise(w: Tensor, seeds: list[int] | None) -> Tensor:
     return torch.stack(rows).to(w.device)
 
 
-def _check(
-    stop: str,
-    noise_mode: str,
-    margin_cos: float,
-    max_steps: int,
-    min_steps: int,
-    start_noise: float,
-    seeds: list[int] | None,
-) -> None:
-    problems = {
-        "stop": None if stop in ("paper", "joint") else (stop, "paper or joint"),
-        "noise_mode": None if noise_mode in ("const", "none") else (noise_mode, "const or none"),
-        "margin_cos": None if -1.0 <= margin_cos <= 1.0 else (margin_cos, "-1 to 1"),
-        "max_steps": None
-        if 0 <= min_steps <= max_steps
-        else (f"{min_steps} to {max_steps}", "0 <= min_steps <= max_steps"),
-        "seeds": ("none", "one seed an image") if start_noise > 0 and not seeds else None,
-    }
-    for name, problem in problems.items():
-        if problem is not None:
-            raise UsageError(
-                "GM-U050", f"unusable {name} of the latent optimisation", got=problem[0], expected=problem[1]
-            )
+def _check(settings: dict[str, tuple[object, bool, str]]) -> None:
+    for name, (got, usable, expected) in settings.items():
+        if not usable:
+            raise UsageError("GM-U050", f"unusable {name} of the latent optimisation", got=got, expected=expected)
