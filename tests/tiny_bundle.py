@@ -69,8 +69,17 @@ class _Synthesis(nn.Module):
         self.noise = nn.Parameter(0.05 * torch.randn(size * size))
 
     def forward(self, w: Tensor, noise_mode: str = "const") -> Tensor:
-        flat = 0.5 + 0.4 * self.linear(w) + (self.noise if noise_mode == "const" else 0.0)
+        flat = 0.5 + 0.6 * self.linear(w) + (self.noise if noise_mode == "const" else 0.0)
         return flat.reshape(-1, 1, self.size, self.size)
+
+
+class _Identity(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size * size, 24), nn.Tanh(), nn.Linear(24, 12, bias=False))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(4.0 * (image - 0.5))
 
 
 class _Utility(nn.Module):
@@ -91,9 +100,7 @@ class ToyNet(nn.Module):
             torch.manual_seed(seed)
             self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, latent_dim), nn.LeakyReLU(0.2))
             self.synthesis = _Synthesis(size, latent_dim)
-            self.identity = nn.Sequential(
-                nn.Flatten(), nn.Linear(size * size, 24), nn.Tanh(), nn.Linear(24, 12, bias=False)
-            )
+            self.identity = _Identity(size)
             self.utility = _Utility(size)
         self.eval().requires_grad_(False)
 

@@ -24,16 +24,26 @@ class ProgressLine:
         every_seconds: shortest time between two lines within an epoch.
         names: keys of the engine's output (a dict of scalars) that are shown.
         name: word that begins the line.
+        write: False in all but one of several processes.
     """
 
-    def __init__(self, every_seconds: float = 10.0, names: Sequence[str] = ("loss",), name: str = "train") -> None:
+    def __init__(
+        self,
+        every_seconds: float = 10.0,
+        names: Sequence[str] = ("loss",),
+        name: str = "train",
+        write: bool = True,
+    ) -> None:
         self.every_seconds = every_seconds
         self.names = tuple(names)
         self.name = name
+        self.write = write
         self.logger = logging.getLogger(__name__)
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler."""
+        if not self.write:
+            return
         # A resumed run sets the iteration when it starts, so the clock starts with the first epoch after that.
         engine.add_event_handler(Events.STARTED, self._reset)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)

@@ -86,7 +86,8 @@ class ReconstructionPictures:
         real, fake = (output[k][: self.n_images, 0].float().cpu().numpy() for k in ("label", "pred"))
         difference = np.clip(0.5 + (fake - real), 0.0, 1.0)
         rows = [np.concatenate(list(images), axis=1) for images in (real, fake, difference)]
-        pixels = (np.concatenate(rows, axis=0) * 255).round().astype(np.uint8)
+        # Reconstructions may leave [0, 1], and conversion to 8 bits would wrap around.
+        pixels = (np.concatenate(rows, axis=0).clip(0.0, 1.0) * 255).round().astype(np.uint8)
         path = self.folder / f"epoch={engine.state.epoch:04d}.png"
         with atomic_path(path) as temporary:
             Image.fromarray(pixels).save(temporary)

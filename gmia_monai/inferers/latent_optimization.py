@@ -9,7 +9,7 @@ and a finished image no longer moves or costs anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -96,7 +96,7 @@ def optimize_latents(
     lambda_ut: float = 1.0,
     utility_form: str = "mse",
     lr: float = 0.01,
-    betas: tuple[float, float] = (0.0, 0.99),
+    betas: Sequence[float] = (0.0, 0.99),
     max_steps: int = 1000,
     min_steps: int = 1,
     stop: str = "paper",
@@ -119,7 +119,7 @@ def optimize_latents(
         lambda_ut: weight of the utility drift.
         utility_form: ``mse`` or ``norm``, see :func:`gmia_monai.losses.utility_drift`.
         lr: learning rate of Adam.
-        betas: its decay rates.
+        betas: its two decay rates, in [0, 1).
         max_steps: updates at most.
         min_steps: updates at least.
         stop: ``paper``: stop when the identity hinge is below 1e-8. ``joint``: and the drift is at most ``max_drift``.
@@ -141,7 +141,7 @@ def optimize_latents(
             "lambda_id": (lambda_id, lambda_id >= 0.0, "at least 0"),
             "lambda_ut": (lambda_ut, lambda_ut >= 0.0, "at least 0"),
             "lr": (lr, lr > 0.0, "above 0"),
-            "betas": (betas, all(0.0 <= beta < 1.0 for beta in betas), "0 to below 1"),
+            "betas": (betas, len(betas) == 2 and all(0.0 <= b < 1.0 for b in betas), "two, 0 to below 1"),
             "max_steps": (f"{min_steps} to {max_steps}", 0 <= min_steps <= max_steps, "0 <= min_steps <= max_steps"),
             "max_drift": (max_drift, max_drift >= 0.0, "at least 0"),
             "start_noise": (start_noise, start_noise >= 0.0, "at least 0"),

@@ -78,7 +78,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=SMALL)
-def trained(request: pytest.FixtureRequest, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def trained(request, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     kind = request.param
     root = tmp_path_factory.mktemp(kind)
     (root / "out").mkdir()

@@ -17,7 +17,7 @@ import pytest
 
 from gmia_monai.data import AnonymizationRun
 from gmia_monai.data.phantom import generate_cohort
-from gmia_monai.data.units import Source, find_sources
+from gmia_monai.data.units import find_sources
 from gmia_monai.errors import ManifestError, UsageError
 
 KEY = bytes(range(32))
@@ -265,7 +265,3 @@ def test_no_name_of_a_source_in_the_output(folder, tmp_path) -> None:
     for path in (tmp_path / "out").rglob("*"):
         assert "Smith" not in path.name
         assert path.is_dir() or b"Smith" not in path.read_bytes()
-
-
-def test_sources_without_a_patient_are_still_sources() -> None:
-    assert Source("00", Path("x.png"), "x.png").patient_id == ""

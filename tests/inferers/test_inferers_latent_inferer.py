@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gmia_monai.errors import ResourceError
 from gmia_monai.inferers import LatentOptimizationInferer, ReconstructionInferer, optimize_latents
 
-SETTINGS: dict[str, Any] = {"margin_cos": 0.0, "max_steps": 12}
+SETTINGS: dict[str, Any] = {"margin_cos": -0.6, "max_steps": 25}
 
 
 @pytest.fixture

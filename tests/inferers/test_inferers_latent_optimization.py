@@ -53,9 +53,9 @@ def naive(
         cos = (a * b).sum() / (a.norm() * b.norm())
         l_id = torch.relu(cos - margin_cos)
         l_ut = ((g - f) ** 2).mean() if utility_form == "mse" else ((g - f) ** 2).sum().sqrt()
-        met = (lambda_id == 0 or float(l_id) < 1e-8) and float(l_ut) <= max_drift and step >= min_steps
+        met = (lambda_id == 0 or l_id.item() < 1e-8) and l_ut.item() <= max_drift and step >= min_steps
         if met or step == max_steps:
-            return w.detach()[0], step, met, float(cos), float(l_ut)
+            return w.detach()[0], step, met, cos.item(), l_ut.item()
         optimizer.zero_grad()
         (lambda_id * l_id + lambda_ut * l_ut).backward()
         optimizer.step()
@@ -66,10 +66,10 @@ def naive(
     "settings",
     [
         {"margin_cos": 0.0},
-        {"margin_cos": -0.5, "max_steps": 120},
+        {"margin_cos": -0.6, "max_steps": 60},
         {"margin_cos": 0.2, "utility_form": "norm"},
-        {"margin_cos": -0.2, "lambda_id": 3.0, "lambda_ut": 0.1},
-        {"margin_cos": 0.1, "lambda_ut": 0.0},
+        {"margin_cos": -0.7, "lambda_id": 3.0, "lambda_ut": 0.1},
+        {"margin_cos": -0.6, "lambda_ut": 0.0},
         {"margin_cos": 0.9, "min_steps": 7},
         {"margin_cos": 0.3, "max_drift": 0.01, "max_steps": 150},
         {"margin_cos": 0.0, "lambda_id": 0.0, "max_drift": 0.02},
@@ -91,12 +91,12 @@ def test_the_batch_gives_what_a_plain_loop_over_single_images_gives(toy, images,
 
 
 def test_the_result_holds_together(toy, images) -> None:
-    result = optimize_latents(images, *toy.parts, margin_cos=0.0, max_steps=60)
+    result = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=60)
     assert result.converged.any(), "the setting must have something to show"
-    torch.testing.assert_close(result.image, toy.synthesis(result.w, "const").clamp(0, 1), rtol=0, atol=0)
+    torch.testing.assert_close(result.image, toy.synthesis(result.w, "const").clamp(0, 1), rtol=0, atol=1e-12)
     a, b = toy.identity(images), toy.identity(result.image)
     torch.testing.assert_close(result.cos_end, (a * b).sum(1) / a.norm(dim=1) / b.norm(dim=1))
-    assert (result.cos_end[result.converged] <= 0.0 + 1e-8).all()
+    assert (result.cos_end[result.converged] <= -0.6 + 1e-8).all()
     assert (result.cos_end < result.cos_start).all()
     drift = (toy.utility.features(images) - toy.utility.features(result.image)).square().mean(1)
     torch.testing.assert_close(result.drift_end, drift)
@@ -141,7 +141,7 @@ def _row_by_row(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def test_without_round_off_a_batch_equals_independent_runs_to_the_last_bit(toy) -> None:
     # Kernels that see one row at a time round alike in both; what is left is the method's own book-keeping.
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    settings: dict[str, Any] = {"margin_cos": 0.0, "max_steps": 80}
+    settings: dict[str, Any] = {"margin_cos": -0.6, "max_steps": 80}
     batch = optimize_latents(x, *map(_row_by_row, toy.parts), **settings)
     alone = _one_at_a_time(x, toy, **settings)
     assert len(set(batch.steps.tolist())) > 2, "images must leave at different steps"
@@ -164,7 +164,7 @@ def test_finished_images_cost_nothing_more(toy, images) -> None:
         toy.synthesis,
         identity,
         toy.utility.features,
-        margin_cos=0.0,
+        margin_cos=-0.6,
         max_steps=60,
         on_step=lambda step, unfinished: left.append((step, unfinished)),
     )
@@ -201,19 +201,19 @@ def test_features_of_the_real_images_are_computed_once(toy, images) -> None:
 
 
 def test_joint_stop_waits_for_the_utility(toy, images) -> None:
-    paper = optimize_latents(images, *toy.parts, margin_cos=0.3, max_steps=300)
+    paper = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300)
     limit = float(paper.drift_end.min()) * 0.8
-    joint = optimize_latents(images, *toy.parts, margin_cos=0.3, max_steps=300, stop="joint", max_drift=limit)
+    joint = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300, stop="joint", max_drift=limit)
     assert paper.converged.all()
     assert (joint.steps >= paper.steps).all() and (joint.steps > paper.steps).any()
     assert joint.converged.any()
     assert (joint.drift_end[joint.converged] <= limit).all()
-    assert (joint.cos_end[joint.converged] <= 0.3 + 1e-8).all()
+    assert (joint.cos_end[joint.converged] <= -0.6 + 1e-8).all()
 
 
 def test_a_lower_margin_takes_more_steps_and_ends_lower(toy, images) -> None:
-    high = optimize_latents(images, *toy.parts, margin_cos=0.5, max_steps=200)
-    low = optimize_latents(images, *toy.parts, margin_cos=-0.2, max_steps=200)
+    high = optimize_latents(images, *toy.parts, margin_cos=-0.4, max_steps=200)
+    low = optimize_latents(images, *toy.parts, margin_cos=-0.8, max_steps=200)
     assert (low.steps > high.steps).all()
     assert (low.cos_end < high.cos_end).all()
 
@@ -238,17 +238,17 @@ def test_without_the_identity_loss_the_diagnosis_alone_is_fitted(toy, images) ->
     assert (result.drift_end < 0.5 * result.drift_start).all()
 
 
-def test_without_the_utility_loss_the_identity_goes_at_least_as_fast(toy, images) -> None:
-    with_utility = optimize_latents(images, *toy.parts, margin_cos=0.0, max_steps=300)
-    without = optimize_latents(images, *toy.parts, margin_cos=0.0, max_steps=300, lambda_ut=0.0)
-    assert without.converged.all()
-    assert (without.steps <= with_utility.steps).all()
+def test_without_the_utility_loss_the_diagnosis_drifts_further(toy, images) -> None:
+    with_utility = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300)
+    without = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300, lambda_ut=0.0)
+    assert without.converged.all() and with_utility.converged.all()
+    assert without.drift_end.sum() > 1.02 * with_utility.drift_end.sum()
 
 
 def test_noise_of_the_loop_is_that_of_the_output(toy, images) -> None:
     results = {mode: optimize_latents(images, *toy.parts, max_steps=5, noise_mode=mode) for mode in ("const", "none")}
     for mode, result in results.items():
-        torch.testing.assert_close(result.image, toy.synthesis(result.w, mode).clamp(0, 1), rtol=0, atol=0)
+        torch.testing.assert_close(result.image, toy.synthesis(result.w, mode).clamp(0, 1), rtol=0, atol=1e-12)
     assert not torch.equal(results["const"].w, results["none"].w)
 
 
@@ -321,6 +321,7 @@ def test_values_outside_the_range_of_images_are_clamped_in_loop_and_output(image
         ({"max_steps": -1, "min_steps": -1}, "max_steps"),
         ({"lr": 0.0}, "lr"),
         ({"betas": (0.0, 1.0)}, "betas"),
+        ({"betas": [0.9]}, "betas"),
         ({"lambda_id": -1.0}, "lambda_id"),
         ({"lambda_ut": -1.0}, "lambda_ut"),
         ({"max_drift": -0.1}, "max_drift"),
