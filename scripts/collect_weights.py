@@ -12,7 +12,7 @@ from gmia_monai.weights import read_index, read_metadata
 
 # DenseNet121 is larger than 25 MB in float32.
 HALF = {"identity": False, "utility": True, "aegan": False, "discriminator": False}
-SOURCE = {"identity": "identity", "utility": "utility_2", "aegan": "aegan", "discriminator": "aegan"}
+SOURCE = {"identity": "identity", "utility": "utility_3", "aegan": "aegan", "discriminator": "aegan"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import shlex
 import sys
 import warnings
 from functools import partial
@@ -49,7 +48,9 @@ def context(options: argparse.Namespace, system: str, *models: str) -> RunContex
     """What the lines of one part share; the hash is that of the weights it used."""
     index = read_index(options.models_dir)
     digest = hashlib.sha256("".join(index[m]["sha256"] for m in models).encode()).hexdigest()[:16]
-    command = shlex.join(["python", "scripts/evaluate_reference.py", *sys.argv[1:]])
+    # The folder of the data is a path of one machine; the command shall run on any.
+    words = ["$GMIA_CXR_DIR" if word == options.dataset_dir else word for word in sys.argv[1:]]
+    command = " ".join(["python", "scripts/evaluate_reference.py", *words])
     return RunContext(system=system, profile="cxr64", seed=0, config_hash=digest, command=command)
 
 
@@ -105,7 +106,7 @@ def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Resul
     """Latent optimisation of the core list at each margin, through the bundle's own workflow."""
     from gmia_monai.workflows import AnonymizationWorkflow
 
-    core = test.core()
+    core = test.core()[: options.max_images or None]
     manifest = write_manifest(core, options.output_dir / "core_T.csv")
     results, pictures = [], {}
     for margin in options.margins:
@@ -117,7 +118,11 @@ def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Resul
             output_dir=str(folder),
             models_dir=options.models_dir,
             device=options.device,
-            **{"optimization#margin_cos": margin, "optimization#stop": options.stop},
+            **{
+                "optimization#margin_cos": margin,
+                "optimization#stop": options.stop,
+                "optimization#max_steps": options.max_steps,
+            },
         )
         workflow.initialize()
         workflow.run()
@@ -180,6 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (all)")
     parser.add_argument("--margins", nargs="+", type=float, default=[0.0, -0.5, -0.7], help="margins (0 -0.5 -0.7)")
     parser.add_argument("--stop", default="paper", choices=("paper", "joint"), help="stopping rule (paper)")
+    parser.add_argument("--max_steps", type=int, default=1000, help="steps of the optimisation at most (1000)")
+    parser.add_argument("--max_images", type=int, default=0, help="only so many images of the core list (0: all)")
     parser.add_argument("--image_size", type=int, default=64, help="pixels (64)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     options = parser.parse_args(arguments)

@@ -20,6 +20,7 @@ train() { # config, profile, name, further overrides
 train train_identity cxr64_identity identity
 train train_utility cxr64_utility utility
 train train_utility cxr64_utility_2 utility_2 --utility#init_from "$out/utility/models/utility.safetensors"
+train train_utility cxr64_utility_3 utility_3 --utility#init_from "$out/utility_2/models/utility.safetensors"
 train train cxr64_pixel aegan_pixel
 train train cxr64 aegan \
     --aegan#init_from "$out/aegan_pixel/models/aegan.safetensors" \

@@ -212,7 +212,8 @@ def test_errors_of_the_config_parser_that_hide_no_coded_one_come_as_they_are(mod
     assert "GM-" not in str(caught.value)
 
 
-def test_the_config_has_what_monai_expects_of_an_inference_bundle() -> None:
-    workflow = AnonymizationWorkflow(CONFIG, logging_file=False)
-    assert workflow.check_properties() in ([], None)
+def test_the_config_has_what_monai_expects_of_an_inference_bundle(models_dir, cohort, tmp_path) -> None:
+    settings = overrides(models_dir, input=str(cohort), output_dir=str(tmp_path / "out"))
+    workflow = create_workflow(WORKFLOW, config_file=CONFIG, **settings)
+    assert not workflow.check_properties()
     assert workflow.get_workflow_type() in ("infer", "inference")

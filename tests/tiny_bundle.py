@@ -104,7 +104,7 @@ class ToyNet(nn.Module):
             self.utility = _Utility(size)
         self.eval().requires_grad_(False)
 
-    @property
-    def parts(self) -> tuple[Callable[..., Tensor], ...]:
-        """Arguments of ``optimize_latents`` after the image."""
-        return self.encoder, self.synthesis, self.identity, self.utility.features
+
+def parts_of(network: Any) -> tuple[Callable[..., Tensor], ...]:
+    """Arguments of ``optimize_latents`` after the image."""
+    return network.encoder, network.synthesis, network.identity, network.utility.features

@@ -11,7 +11,7 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
-from tiny_bundle import ToyNet, phantoms, tiny_network
+from tiny_bundle import ToyNet, parts_of, phantoms, tiny_network
 from torch import Tensor, nn
 
 from gmia_monai.errors import ResourceError
@@ -55,7 +55,7 @@ class SmallMemory(nn.Module):
     ids=["cuda", "python", "cpu"],
 )
 def test_the_batch_is_halved_until_it_fits(toy, images, error, caplog) -> None:
-    expected = optimize_latents(images, *toy.parts, **SETTINGS)
+    expected = optimize_latents(images, *parts_of(toy), **SETTINGS)
     toy.synthesis = SmallMemory(toy.synthesis, 2, error)
     inferer = LatentOptimizationInferer(**SETTINGS)
     with caplog.at_level(logging.WARNING):
@@ -90,7 +90,7 @@ def test_other_failures_are_not_taken_for_memory(toy, images) -> None:
 def test_the_batch_size_changes_nothing_but_round_off(toy, images, batch_size) -> None:
     inferer = LatentOptimizationInferer(batch_size, **SETTINGS)
     out = inferer(images, toy)
-    expected = optimize_latents(images, *toy.parts, **SETTINGS)
+    expected = optimize_latents(images, *parts_of(toy), **SETTINGS)
     torch.testing.assert_close(out, expected.image, rtol=0, atol=1e-4)
     assert inferer.last_result is not None
     assert torch.equal(inferer.last_result.image, out)
@@ -148,7 +148,7 @@ def test_it_serves_an_evaluator(toy, images) -> None:
 
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: got.append(engine.state.output["pred"]))
     evaluator.run()
-    expected = optimize_latents(images, *toy.parts, **SETTINGS)
+    expected = optimize_latents(images, *parts_of(toy), **SETTINGS)
     torch.testing.assert_close(torch.cat(got), expected.image, rtol=0, atol=1e-4)
     assert (expected.cos_end < expected.cos_start).all()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bundle import REPOSITORY, ToyNet, phantoms, tiny_network
+from tiny_bundle import REPOSITORY, SIZE, ToyNet, parts_of, phantoms, tiny_network
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
@@ -79,7 +79,7 @@ def naive(
 def test_the_batch_gives_what_a_plain_loop_over_single_images_gives(toy, images, settings) -> None:
     settings = {"max_steps": 40, **settings}
     stop = {"stop": "joint"} if "max_drift" in settings else {}
-    result = optimize_latents(images, *toy.parts, **settings, **stop)
+    result = optimize_latents(images, *parts_of(toy), **settings, **stop)
     for i, image in enumerate(images):
         w, steps, met, cos, drift = naive(toy, image, **settings)
         assert (int(result.steps[i]), bool(result.converged[i])) == (steps, met)
@@ -91,7 +91,7 @@ def test_the_batch_gives_what_a_plain_loop_over_single_images_gives(toy, images,
 
 
 def test_the_result_holds_together(toy, images) -> None:
-    result = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=60)
+    result = optimize_latents(images, *parts_of(toy), margin_cos=-0.6, max_steps=60)
     assert result.converged.any(), "the setting must have something to show"
     torch.testing.assert_close(result.image, toy.synthesis(result.w, "const").clamp(0, 1), rtol=0, atol=1e-12)
     a, b = toy.identity(images), toy.identity(result.image)
@@ -103,14 +103,14 @@ def test_the_result_holds_together(toy, images) -> None:
 
 
 def _one_at_a_time(images: Tensor, net: Any, **settings: Any) -> LatentOptimizationResult:
-    parts = (net.encoder, net.synthesis, net.identity, net.utility.features)
-    return LatentOptimizationResult.cat([optimize_latents(image[None], *parts, **settings) for image in images])
+    return LatentOptimizationResult.cat([optimize_latents(image[None], *parts_of(net), **settings) for image in images])
 
 
 def test_a_batch_equals_independent_runs_on_untrained_networks() -> None:
     # Radiographs: on white noise the descent is chaotic and makes 1e-2 of a round-off of 1e-15 within 50 steps.
     net, x = tiny_network().double(), phantoms(2, dtype=torch.float64)
-    batch = optimize_latents(x, net.encoder, net.synthesis, net.identity, net.utility.features, max_steps=50, **ENDLESS)
+    net.utility = ToyNet(SIZE).double().utility  # a DenseNet takes most of the time; the reference test below has it
+    batch = optimize_latents(x, *parts_of(net), max_steps=50, **ENDLESS)
     alone = _one_at_a_time(x, net, max_steps=50, **ENDLESS)
     assert batch.steps.tolist() == [50, 50]
     assert (batch.w - net.encoder(x)).abs().max() > 0.01, "nothing moved"
@@ -126,8 +126,7 @@ def test_a_batch_equals_independent_runs_on_the_reference_networks(settings) -> 
         pytest.skip("bundle/models lacks the reference weights")
     net = load_anonymizer(models).double()
     x = phantoms(3, size=64, dtype=torch.float64)
-    parts = (net.encoder, net.synthesis, net.identity, net.utility.features)
-    batch = optimize_latents(x, *parts, max_steps=50, **settings)
+    batch = optimize_latents(x, *parts_of(net), max_steps=50, **settings)
     alone = _one_at_a_time(x, net, max_steps=50, **settings)
     assert batch.steps.tolist() == alone.steps.tolist()
     assert (batch.w - net.encoder(x)).abs().max() > 0.01, "nothing moved"
@@ -142,7 +141,7 @@ def test_without_round_off_a_batch_equals_independent_runs_to_the_last_bit(toy) 
     # Kernels that see one row at a time round alike in both; what is left is the method's own book-keeping.
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     settings: dict[str, Any] = {"margin_cos": -0.6, "max_steps": 80}
-    batch = optimize_latents(x, *map(_row_by_row, toy.parts), **settings)
+    batch = optimize_latents(x, *map(_row_by_row, parts_of(toy)), **settings)
     alone = _one_at_a_time(x, toy, **settings)
     assert len(set(batch.steps.tolist())) > 2, "images must leave at different steps"
     assert torch.equal(batch.w, alone.w)
@@ -201,9 +200,9 @@ def test_features_of_the_real_images_are_computed_once(toy, images) -> None:
 
 
 def test_joint_stop_waits_for_the_utility(toy, images) -> None:
-    paper = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300)
+    paper = optimize_latents(images, *parts_of(toy), margin_cos=-0.6, max_steps=300)
     limit = float(paper.drift_end.min()) * 0.8
-    joint = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300, stop="joint", max_drift=limit)
+    joint = optimize_latents(images, *parts_of(toy), margin_cos=-0.6, max_steps=300, stop="joint", max_drift=limit)
     assert paper.converged.all()
     assert (joint.steps >= paper.steps).all() and (joint.steps > paper.steps).any()
     assert joint.converged.any()
@@ -212,41 +211,43 @@ def test_joint_stop_waits_for_the_utility(toy, images) -> None:
 
 
 def test_a_lower_margin_takes_more_steps_and_ends_lower(toy, images) -> None:
-    high = optimize_latents(images, *toy.parts, margin_cos=-0.4, max_steps=200)
-    low = optimize_latents(images, *toy.parts, margin_cos=-0.8, max_steps=200)
+    high = optimize_latents(images, *parts_of(toy), margin_cos=-0.4, max_steps=200)
+    low = optimize_latents(images, *parts_of(toy), margin_cos=-0.8, max_steps=200)
     assert (low.steps > high.steps).all()
     assert (low.cos_end < high.cos_end).all()
 
 
 def test_at_least_min_steps_are_made(toy, images) -> None:
-    assert optimize_latents(images, *toy.parts, margin_cos=1.0).steps.tolist() == [1] * 5
-    assert optimize_latents(images, *toy.parts, margin_cos=1.0, min_steps=0).steps.tolist() == [0] * 5
-    assert optimize_latents(images, *toy.parts, margin_cos=1.0, min_steps=9).steps.tolist() == [9] * 5
+    assert optimize_latents(images, *parts_of(toy), margin_cos=1.0).steps.tolist() == [1] * 5
+    assert optimize_latents(images, *parts_of(toy), margin_cos=1.0, min_steps=0).steps.tolist() == [0] * 5
+    assert optimize_latents(images, *parts_of(toy), margin_cos=1.0, min_steps=9).steps.tolist() == [9] * 5
 
 
 def test_no_steps_give_the_reconstruction_and_say_whether_it_is_far_enough(toy, images) -> None:
-    result = optimize_latents(images, *toy.parts, margin_cos=0.5, max_steps=0, min_steps=0)
+    result = optimize_latents(images, *parts_of(toy), margin_cos=0.5, max_steps=0, min_steps=0)
     torch.testing.assert_close(result.image, toy.synthesis(toy.encoder(images)).clamp(0, 1), rtol=0, atol=0)
     assert torch.equal(result.cos_start, result.cos_end)
     assert torch.equal(result.converged, result.cos_end <= 0.5 + 1e-8)
-    none = optimize_latents(images, *toy.parts, margin_cos=-1.0, max_steps=0, min_steps=0)
+    none = optimize_latents(images, *parts_of(toy), margin_cos=-1.0, max_steps=0, min_steps=0)
     assert not none.converged.any()
 
 
 def test_without_the_identity_loss_the_diagnosis_alone_is_fitted(toy, images) -> None:
-    result = optimize_latents(images, *toy.parts, lambda_id=0.0, stop="joint", max_drift=0.0, max_steps=100)
+    result = optimize_latents(images, *parts_of(toy), lambda_id=0.0, stop="joint", max_drift=0.0, max_steps=100)
     assert (result.drift_end < 0.5 * result.drift_start).all()
 
 
 def test_without_the_utility_loss_the_diagnosis_drifts_further(toy, images) -> None:
-    with_utility = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300)
-    without = optimize_latents(images, *toy.parts, margin_cos=-0.6, max_steps=300, lambda_ut=0.0)
+    with_utility = optimize_latents(images, *parts_of(toy), margin_cos=-0.6, max_steps=300)
+    without = optimize_latents(images, *parts_of(toy), margin_cos=-0.6, max_steps=300, lambda_ut=0.0)
     assert without.converged.all() and with_utility.converged.all()
     assert without.drift_end.sum() > 1.02 * with_utility.drift_end.sum()
 
 
 def test_noise_of_the_loop_is_that_of_the_output(toy, images) -> None:
-    results = {mode: optimize_latents(images, *toy.parts, max_steps=5, noise_mode=mode) for mode in ("const", "none")}
+    results = {
+        mode: optimize_latents(images, *parts_of(toy), max_steps=5, noise_mode=mode) for mode in ("const", "none")
+    }
     for mode, result in results.items():
         torch.testing.assert_close(result.image, toy.synthesis(result.w, mode).clamp(0, 1), rtol=0, atol=1e-12)
     assert not torch.equal(results["const"].w, results["none"].w)
@@ -254,15 +255,14 @@ def test_noise_of_the_loop_is_that_of_the_output(toy, images) -> None:
 
 def test_the_same_call_gives_the_same_bits(images) -> None:
     net, x = tiny_network(), phantoms(2)
-    parts = (net.encoder, net.synthesis, net.identity, net.utility.features)
-    one, two = (optimize_latents(x, *parts, max_steps=3, margin_cos=-1.0) for _ in range(2))
+    one, two = (optimize_latents(x, *parts_of(net), max_steps=3, margin_cos=-1.0) for _ in range(2))
     assert torch.equal(one.w, two.w) and torch.equal(one.image, two.image)
 
 
 def test_it_works_where_gradients_are_off(toy, images) -> None:
-    expected = optimize_latents(images, *toy.parts, max_steps=10)
+    expected = optimize_latents(images, *parts_of(toy), max_steps=10)
     with torch.no_grad():
-        result = optimize_latents(images, *toy.parts, max_steps=10)
+        result = optimize_latents(images, *parts_of(toy), max_steps=10)
         assert not torch.is_grad_enabled()
     assert torch.equal(result.w, expected.w)
     assert not any(t.requires_grad for t in (result.image, result.w, result.cos_start, result.cos_end))
@@ -272,7 +272,7 @@ def test_only_the_code_moves(toy, images) -> None:
     toy.requires_grad_(True)  # a caller who forgot to freeze
     before = {k: v.clone() for k, v in toy.state_dict().items()}
     given = images.clone()
-    result = optimize_latents(images, *toy.parts, max_steps=5, **ENDLESS)
+    result = optimize_latents(images, *parts_of(toy), max_steps=5, **ENDLESS)
     assert (result.w - toy.encoder(images)).abs().max() > 0.01
     assert all(torch.equal(v, before[k]) for k, v in toy.state_dict().items())
     assert all(p.grad is None for p in toy.parameters())
@@ -282,7 +282,7 @@ def test_only_the_code_moves(toy, images) -> None:
 def test_a_noisy_start_belongs_to_the_seed_of_the_image(toy, images) -> None:
     def start(rows: list[int], seeds: list[int], start_noise: float = 0.5) -> Tensor:
         at: dict[str, Any] = {"max_steps": 0, "min_steps": 0, "start_noise": start_noise}
-        return optimize_latents(images[rows], *toy.parts, seeds=seeds, **at).w
+        return optimize_latents(images[rows], *parts_of(toy), seeds=seeds, **at).w
 
     both = start([0, 1], [7, 8])
     torch.testing.assert_close(both[1:], start([1], [8]), rtol=0, atol=1e-12)
@@ -332,11 +332,11 @@ def test_values_outside_the_range_of_images_are_clamped_in_loop_and_output(image
 )
 def test_settings_outside_their_range_are_refused(toy, images, settings, name) -> None:
     with pytest.raises(UsageError, match=name) as caught:
-        optimize_latents(images, *toy.parts, **settings)
+        optimize_latents(images, *parts_of(toy), **settings)
     assert caught.value.code == "GM-U050"
 
 
 def test_an_unknown_form_of_the_utility_loss_is_refused(toy, images) -> None:
     with pytest.raises(UsageError) as caught:
-        optimize_latents(images, *toy.parts, utility_form="l1")
+        optimize_latents(images, *parts_of(toy), utility_form="l1")
     assert caught.value.code == "GM-U020"
