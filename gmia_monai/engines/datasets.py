@@ -41,7 +41,7 @@ def make_dataset(
         num_workers: threads that fill the memory cache.
 
     Raises:
-        UsageError: ``GM-U040`` for another cache, ``GM-U041`` for an empty list or a disk cache without folder.
+        UsageError: ``GM-U040`` for another cache, ``GM-U041`` for an empty list, ``GM-U045`` for a disk cache without folder.
     """
     if not data:
         raise UsageError(
@@ -54,7 +54,7 @@ def make_dataset(
         return CacheDataset(items, transform, num_workers=num_workers, progress=False)
     if cache == "disk":
         if not cache_dir:
-            raise UsageError("GM-U041", "cache: disk needs cache_dir")
+            raise UsageError("GM-U045", "cache: disk needs cache_dir", next_step="give the folder of the cache")
         return PersistentDataset(items, transform, cache_dir=cache_dir)
     if cache == "none":
         return Dataset(items, transform)

@@ -125,7 +125,7 @@ def test_a_batch_equals_independent_runs_on_the_reference_networks(settings) -> 
     if not {"aegan", "identity", "utility"} <= read_index(models).keys():
         pytest.skip("bundle/models lacks the reference weights")
     net = load_anonymizer(models).double()
-    x = phantoms(3, size=64, dtype=torch.float64)
+    x = phantoms(2, size=64, dtype=torch.float64)
     batch = optimize_latents(x, *parts_of(net), max_steps=50, **settings)
     alone = _one_at_a_time(x, net, max_steps=50, **settings)
     assert batch.steps.tolist() == alone.steps.tolist()
