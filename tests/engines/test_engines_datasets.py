@@ -45,7 +45,7 @@ def test_every_cache_gives_the_transformed_items_without_identifiers(tmp_path, c
 
 
 def test_caches_that_cannot_be_are_refused():
-    for arguments, code in (((ITEMS, DOUBLE, "tape"), "GM-U040"), ((ITEMS, DOUBLE, "disk"), "GM-U041"),
+    for arguments, code in (((ITEMS, DOUBLE, "tape"), "GM-U040"), ((ITEMS, DOUBLE, "disk"), "GM-U045"),
                             (([], DOUBLE), "GM-U041")):  # fmt: skip
         with pytest.raises(UsageError, match=code):
             make_dataset(*arguments)
