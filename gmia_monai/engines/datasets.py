@@ -41,7 +41,8 @@ def make_dataset(
         num_workers: threads that fill the memory cache.
 
     Raises:
-        UsageError: ``GM-U040`` for another cache, ``GM-U041`` for an empty list, ``GM-U045`` for a disk cache without folder.
+        UsageError: ``GM-U040`` for another cache, ``GM-U041`` for an empty list, ``GM-U045`` for a disk cache without
+            folder.
     """
     if not data:
         raise UsageError(
