@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from gmia_monai.inferers.autocast import AutocastInferer
 from gmia_monai.inferers.latent_inferer import LatentOptimizationInferer
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
 from gmia_monai.inferers.reconstruction import ReconstructionInferer
 
-__all__ = ["LatentOptimizationInferer", "LatentOptimizationResult", "ReconstructionInferer", "optimize_latents"]
+__all__ = [
+    "AutocastInferer",
+    "LatentOptimizationInferer",
+    "LatentOptimizationResult",
+    "ReconstructionInferer",
+    "optimize_latents",
+]

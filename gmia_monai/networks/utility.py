@@ -19,17 +19,23 @@ class UtilityNet(nn.Module):
         dropout: probability of dropping a feature inside the dense layers, during training.
         mean: grey value that is taken off the image, in [0, 1].
         std: grey value that it is then divided by.
+        stem_pool: keep the max-pool of the stem. Without it features are twice as fine, at four times the cost: small
+            images have little to lose (at 64 px the stem leaves 16 x 16 with it, 32 x 32 without).
     """
 
     feature_dim = 1024
 
-    def __init__(self, n_findings: int, dropout: float = 0.0, mean: float = 0.5, std: float = 0.25) -> None:
+    def __init__(
+        self, n_findings: int, dropout: float = 0.0, mean: float = 0.5, std: float = 0.25, stem_pool: bool = True
+    ) -> None:
         super().__init__()
         self.n_findings = n_findings
         self.mean = mean
         self.std = std
         net = DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_findings, dropout_prob=dropout)
         self.dense = net.features
+        if not stem_pool:
+            self.dense.pool0 = nn.Identity()
         self.head = net.class_layers.out
 
     @torch.jit.export

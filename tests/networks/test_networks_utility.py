@@ -50,3 +50,14 @@ def test_double_precision_is_kept():
     with torch.no_grad():
         assert net.features(torch.rand(1, 1, 32, 32, dtype=torch.float64)).dtype == torch.float64
         assert net(torch.rand(1, 1, 32, 32, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_without_the_stem_pool_features_are_twice_as_fine():
+    x = torch.rand(2, 1, 64, 64)
+    coarse, fine = UtilityNet(3).eval(), UtilityNet(3, stem_pool=False).eval()
+    assert coarse.dense(x).shape[2:] == (2, 2)
+    assert fine.dense(x).shape[2:] == (4, 4)
+    assert fine.features(x).shape == (2, UtilityNet.feature_dim)
+    assert sorted(coarse.state_dict()) == sorted(fine.state_dict())
+    scripted = torch.jit.script(fine)
+    torch.testing.assert_close(scripted(x), fine(x))

