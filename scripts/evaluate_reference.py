@@ -110,7 +110,7 @@ def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Resul
     manifest = write_manifest(core, options.output_dir / "core_T.csv")
     results, pictures = [], {}
     for margin in options.margins:
-        folder = options.output_dir / f"gmia_m{margin:+.1f}"
+        folder = options.output_dir / f"gmia_m{margin:+.1f}_lr{options.lr:g}"
         workflow = AnonymizationWorkflow(
             options.config,
             bundle_root="bundle",
@@ -122,6 +122,7 @@ def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Resul
                 "optimization#margin_cos": margin,
                 "optimization#stop": options.stop,
                 "optimization#max_steps": options.max_steps,
+                "optimization#lr": options.lr,
             },
         )
         workflow.initialize()
@@ -131,7 +132,7 @@ def latent_optimization(options: argparse.Namespace, test: Cohort) -> list[Resul
         with (folder / "table.csv").open(newline="") as stream:
             rows = list(csv.DictReader(stream))
         patients = np.array([links[row["handle"]]["patient_id"] for row in rows])
-        shared = context(options, f"gmia m={margin:g}", "aegan", "identity", "utility")
+        shared = context(options, f"gmia m={margin:g} lr={options.lr:g}", "aegan", "identity", "utility")
         results += evaluate_latent_optimization(rows, shared, patients=patients, margin_cos=margin)
         pictures[margin] = (folder, {links[row["handle"]]["image"]: row for row in rows})
     draw(options, core, pictures)
@@ -185,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (all)")
     parser.add_argument("--margins", nargs="+", type=float, default=[0.0, -0.5, -0.7], help="margins (0 -0.5 -0.7)")
     parser.add_argument("--stop", default="paper", choices=("paper", "joint"), help="stopping rule (paper)")
+    parser.add_argument("--lr", type=float, default=0.01, help="learning rate of the optimisation (0.01, the paper's)")
     parser.add_argument("--max_steps", type=int, default=1000, help="steps of the optimisation at most (1000)")
     parser.add_argument("--max_images", type=int, default=0, help="only so many images of the core list (0: all)")
     parser.add_argument("--image_size", type=int, default=64, help="pixels (64)")
