@@ -130,11 +130,11 @@ class AnonymizationRun:
     ) -> None:
         if not input_path or not output_dir:
             raise UsageError("GM-U071", "input and output are needed", next_step="give --input and --output_dir")
+        if unit_size < 1:
+            raise UsageError("GM-U072", "a unit needs at least one image", got=unit_size)
         if not Path(input_path).expanduser().exists():
             # Before a key is made for nothing.
             raise UsageError("GM-U070", "the input is not there", expected="a folder, an image or a manifest (.csv)")
-        if unit_size < 1:
-            raise UsageError("GM-U072", "a unit needs at least one image", got=unit_size)
         self.output_dir = Path(output_dir)
         inside = Path(input_path).expanduser().resolve()
         if self.output_dir.resolve() == inside or inside in self.output_dir.resolve().parents and inside.is_dir():

@@ -266,6 +266,14 @@ def test_profiles_only_set_what_the_config_knows(profile):
             assert key in base and not isinstance(base[key], dict), (profile, key)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_weights_of_each_profile_can_be_averaged(profile):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / _base_of(profile)), str(CONFIGS / "profiles" / profile)])
+    # Ignite refuses a momentum of exactly 1, which a half-life far below a batch rounds to.
+    assert 0.0 < parser.get_parsed_content("ema#momentum") < 1.0
+
+
 @pytest.mark.parametrize("profile", ["cxr128.yaml", "cxr128_identity.yaml", "cxr128_utility.yaml"])
 def test_networks_of_the_one_gpu_profiles_take_their_size(profile, manifest):
     parser = ConfigParser()
