@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the reference weights of the bundle (64 px) on the training role of the protocol, measures them on the test
-# role and writes bundle/models and bundle/docs. About two and a half hours on two cores; an interrupted run resumes.
+# role and writes bundle/models and bundle/docs. Hours on two cores; an interrupted run resumes.
 # Usage: GMIA_CXR_DIR=... scripts/train_reference.sh [output folder]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
