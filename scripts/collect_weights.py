@@ -10,9 +10,8 @@ from gmia_monai.errors import GmiaError
 from gmia_monai.networks import load_recorded, save_network
 from gmia_monai.weights import read_index, read_metadata
 
-# DenseNet121 is larger than 25 MB in float32.
-HALF = {"identity": False, "utility": True, "aegan": False, "discriminator": False}
-SOURCE = {"identity": "identity", "utility": "utility_3", "aegan": "aegan", "discriminator": "aegan"}
+MAX_BYTES = 25_000_000  # a file of the model zoo; larger networks are stored in float16
+NAMES = ("identity", "utility", "aegan", "discriminator")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,16 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("output/reference"), help="folder of the trainings")
     parser.add_argument("--models_dir", type=Path, default=Path("bundle/models"), help="folder of the bundle")
-    parser.add_argument("--names", nargs="+", choices=list(HALF), default=["identity", "utility", "aegan"])
+    parser.add_argument("--names", nargs="+", choices=NAMES, default=["identity", "utility", "aegan"])
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
-            folder = options.output_dir / SOURCE[name] / "models"
+            folder = options.output_dir / ("aegan" if name == "discriminator" else name) / "models"
             network = load_recorded(folder, name)
             metadata = read_metadata(folder / read_index(folder)[name]["file"])
             facts = {k: v for k, v in metadata.items() if k not in ("network", "arguments")}
             path = options.models_dir / f"{name}.safetensors"
-            save_network(path, network, metadata["arguments"], half=HALF[name], **facts)
+            half = 4 * sum(p.numel() for p in network.parameters()) > MAX_BYTES
+            save_network(path, network, metadata["arguments"], half=half, **facts)
             print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     except GmiaError as error:
         print(f"error: {error}", file=sys.stderr)

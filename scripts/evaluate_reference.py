@@ -57,7 +57,8 @@ def context(options: argparse.Namespace, system: str, *models: str) -> RunContex
 def identity(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> list[Result]:
     """T1 verification and rank-1 of the identity encoder."""
     network = load_recorded(options.models_dir, "identity")
-    return evaluate_identity(network, images, test, context(options, "identity_small", "identity"))
+    architecture = read_index(options.models_dir)["identity"]["arguments"]["architecture"]
+    return evaluate_identity(network, images, test, context(options, f"identity_{architecture}", "identity"))
 
 
 def utility(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> list[Result]:
@@ -66,7 +67,8 @@ def utility(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> 
     index = read_index(options.models_dir)
     findings = read_metadata(Path(options.models_dir) / index["utility"]["file"])["findings"]
     labels = test.label_matrix(findings, "ignore")
-    shared = context(options, "utility_densenet121", "utility")
+    architecture = index["utility"]["arguments"]["architecture"]
+    shared = context(options, f"utility_{architecture}", "utility")
     return evaluate_utility(predict_logits(network, images), labels, test.patient_index, findings, shared)
 
 

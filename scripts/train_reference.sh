@@ -18,18 +18,14 @@ train() { # config, profile, name, further overrides
 }
 
 # One thread each and two trainings side by side use two cores better than two threads in one training.
-(
-    train train_identity cxr64_identity identity
-    train train cxr64_pixel aegan_pixel
-) &
-first=$!
+train train_identity cxr64_identity identity &
+identity=$!
 train train_utility cxr64_utility utility
-train train_utility cxr64_utility_2 utility_2 --utility#init_from "$out/utility/models/utility.safetensors"
-train train_utility cxr64_utility_3 utility_3 --utility#init_from "$out/utility_2/models/utility.safetensors"
-wait "$first"
+train train cxr64_pixel aegan_pixel
 train train cxr64 aegan \
     --aegan#init_from "$out/aegan_pixel/models/aegan.safetensors" \
     --aegan#perceptual_weights "$out/utility/models/utility.safetensors"
+wait "$identity"
 
 python scripts/collect_weights.py --output_dir "$out" --models_dir bundle/models
 python scripts/evaluate_reference.py --dataset_dir "$GMIA_CXR_DIR" --output_dir "$out/evaluation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ def test_collected_weights_are_the_trained_ones_and_keep_what_describes_them(tmp
         ("identity", identity, {"image_size": 32, "architecture": "small"}),
         ("utility", utility, {"n_findings": 2}),
     ):
-        folder = tmp_path / "runs" / collect.SOURCE[name] / "models"
+        folder = tmp_path / "runs" / name / "models"
         save_network(folder / f"{name}.safetensors", network, facts, epoch=7, findings=["Mass", "Nodule"])
     models = tmp_path / "models"
     arguments = ["--output_dir", str(tmp_path / "runs"), "--models_dir", str(models), "--names", "identity", "utility"]
@@ -41,7 +42,7 @@ def test_collected_weights_are_the_trained_ones_and_keep_what_describes_them(tmp
     assert read_metadata(models / "identity.safetensors")["epoch"] == 7
     x = torch.rand(2, 1, 32, 32)
     assert torch.equal(load_recorded(models, "identity")(x), identity.eval()(x))
-    # The utility encoder is stored in float16.
+    # The DenseNet121 is too large for the zoo in float32.
     torch.testing.assert_close(load_recorded(models, "utility")(x), utility.eval()(x), atol=1e-2, rtol=1e-2)
     assert (models / "utility.safetensors").stat().st_size < 15e6
 
@@ -74,3 +75,9 @@ def test_evaluation_of_a_folder_that_is_not_there(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["train_reference.sh"])
 def test_shell_scripts_parse(name):
     assert subprocess.run(["bash", "-n", str(SCRIPTS / name)], check=False).returncode == 0
+
+
+def test_the_benchmark_of_augmentation_reports_a_ratio(capsys):
+    assert _script("benchmark_augmentation").main(["--batch_size", "2", "--image_size", "16", "--repeats", "1"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["ratio"] == pytest.approx(line["monai_ms"] / line["batch_ms"])

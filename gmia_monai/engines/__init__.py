@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gmia_monai.engines.aegan import AEGANTrainer
+from gmia_monai.engines.batches import AugmentedBatch, batch_as_target
 from gmia_monai.engines.datasets import (
-    batch_as_target,
     disjoint_roles,
     identity_datalist,
     make_dataset,
@@ -19,6 +19,7 @@ from gmia_monai.engines.units import UnitDataset, run_units, unit_batch, unit_lo
 
 __all__ = [
     "AEGANTrainer",
+    "AugmentedBatch",
     "EpochSampler",
     "UnitDataset",
     "batch_as_target",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from gmia_monai.engines.batches import batch_as_target
 from gmia_monai.engines.optimizers import average_gradients, broadcast_parameters
 from gmia_monai.errors import ResourceError
 from gmia_monai.losses.adversarial import (
@@ -63,6 +64,7 @@ class AEGANTrainer(Trainer):
         amp: bfloat16 autocast.
         train_handlers: MONAI or Ignite handlers.
         non_blocking: asynchronous copies to the device.
+        prepare_batch: takes a batch, the device and ``non_blocking``, gives the images first.
 
     Raises:
         ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates of a phase in a row are not finite.
@@ -93,6 +95,7 @@ class AEGANTrainer(Trainer):
         amp: bool = False,
         train_handlers: Sequence | None = None,
         non_blocking: bool = False,
+        prepare_batch: Callable[..., Any] = batch_as_target,
     ) -> None:
         super().__init__(
             device=device,
@@ -100,6 +103,7 @@ class AEGANTrainer(Trainer):
             data_loader=train_data_loader,
             epoch_length=epoch_length,
             non_blocking=non_blocking,
+            prepare_batch=prepare_batch,
             handlers=train_handlers,
             amp=amp,
             decollate=False,
@@ -196,8 +200,8 @@ class AEGANTrainer(Trainer):
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, float]:
         """One iteration; see the class."""
         # Without metadata: a MetaTensor would pass into the path-length mean, and checkpoints could not be read again.
-        real = convert_to_tensor(batchdata[Keys.IMAGE], track_meta=False)
-        real = real.to(engine.state.device, non_blocking=engine.non_blocking)
+        batch = {Keys.IMAGE: convert_to_tensor(batchdata[Keys.IMAGE], track_meta=False)}
+        real, _ = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         real = real.contiguous(memory_format=torch.channels_last)
         self.autoencoder.train()
         self.discriminator.train()

@@ -15,7 +15,6 @@ from gmia_monai.data.roles import check_disjoint
 from gmia_monai.errors import UsageError
 
 __all__ = [
-    "batch_as_target",
     "disjoint_roles",
     "identity_datalist",
     "make_dataset",
@@ -85,14 +84,6 @@ def identity_datalist(cohort: Cohort, min_images: int = 1) -> list[dict[str, Any
         counts[record.patient_id] = counts.get(record.patient_id, 0) + 1
     kept = cohort[[i for i, record in enumerate(cohort) if counts[record.patient_id] >= min_images]]
     return [item | {"label": item["patient"]} for item in kept.datalist()]
-
-
-def batch_as_target(
-    batch: Mapping[str, Tensor], device: torch.device | None = None, non_blocking: bool = False, **kwargs: Any
-) -> tuple[Tensor, Tensor]:
-    """``prepare_batch`` of auto-encoders: the image is its own target."""
-    image = batch["image"].to(device, non_blocking=non_blocking, **kwargs)
-    return image, image
 
 
 def scored_findings(items: Sequence[Mapping[str, Any]], min_positives: int) -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
@@ -63,15 +64,18 @@ class RunTracker(MLFlowHandler):
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # Alembic announces every migration of a new SQLite file, some forty lines.
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        super().__init__(
-            tracking_uri=tracking_uri or f"sqlite:///{self.output_dir.parent / 'mlflow.db'}",
-            experiment_name=name,
-            run_name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}",
-            iteration_log=lambda _, i: i == 1 or i % every_iterations == 0,
-            iteration_logger=self._log_iteration,
-            epoch_log=False,
-            optimizer_param_names=[],
-        )
+        database = self.output_dir.parent / "mlflow.db"
+        # Two runs that start together would both make the tables of a new file, and one of them would fail.
+        with FileLock(f"{database}.lock"):
+            super().__init__(
+                tracking_uri=tracking_uri or f"sqlite:///{database}",
+                experiment_name=name,
+                run_name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}",
+                iteration_log=lambda _, i: i == 1 or i % every_iterations == 0,
+                iteration_logger=self._log_iteration,
+                epoch_log=False,
+                optimizer_param_names=[],
+            )
         self.settings = dict(settings or {})
 
     def attach(self, engine: Engine) -> None:

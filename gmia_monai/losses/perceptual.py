@@ -1,6 +1,6 @@
 """Perceptual losses: LPIPS (Zhang et al., CVPR 2018), and ``lpips_cxr``, the same distance on our utility network.
 
-``lpips_cxr`` needs no download: the channel-normalised features of the dense blocks of a :class:`UtilityNet` take the
+``lpips_cxr`` needs no download: the channel-normalised features of the first blocks of a :class:`UtilityNet` take the
 place of the ImageNet trunk, with equal weights in place of the learned linear heads. Its values are on a scale of its
 own and are never to be compared with those of LPIPS.
 """
@@ -29,21 +29,22 @@ class CXRPerceptualLoss(nn.Module):
 
     Args:
         utility: trained utility network; it is frozen and put in eval mode.
-        layers: children of its DenseNet trunk after which features are compared.
+        layers: children of its trunk after which features are compared; those of the architecture if None.
 
     Raises:
         UsageError: ``GM-U021`` for a layer that the trunk does not have.
     """
 
-    def __init__(self, utility: UtilityNet, layers: Sequence[str] = ("relu0", "denseblock1", "denseblock2")) -> None:
+    def __init__(self, utility: UtilityNet, layers: Sequence[str] | None = None) -> None:
         super().__init__()
-        names = [name for name, _ in utility.dense.named_children()]
+        layers = utility.perceptual_layers if layers is None else layers
+        names = [name for name, _ in utility.trunk.named_children()]
         unknown = sorted(set(layers) - set(names))
         if unknown:
             raise UsageError("GM-U021", "no such layers", got=", ".join(unknown), expected=", ".join(names))
         self.layers = tuple(layers)
         last = max(names.index(name) for name in layers)
-        self.trunk = nn.ModuleDict({n: m for n, m in list(utility.dense.named_children())[: last + 1]})
+        self.trunk = nn.ModuleDict({n: m for n, m in list(utility.trunk.named_children())[: last + 1]})
         self.mean, self.std = utility.mean, utility.std
         self.eval()
         self.requires_grad_(False)

@@ -1,6 +1,7 @@
 """Identity encoders for one channel: IResNet (Duta et al., ICPR 2020; as used with ArcFace, Deng et al., CVPR 2019).
 
-``iresnet50`` at 256 px is the encoder that GMIA optimises against. ``small`` is a narrow residual network for 64 px.
+``iresnet50`` at 256 px is the encoder that GMIA optimises against. For 64 px there are ``small``, a narrow IResNet, and
+``small_pooled``, whose average at the end forgets where a structure is: another posture of a person then matters less.
 Embeddings are not normalised: losses and verification take the cosine.
 """
 
@@ -10,15 +11,17 @@ from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.layers import at_least_float32
+from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
 
 __all__ = ["IDENTITY_ARCHITECTURES", "IdentityNet"]
 
 # name: (width of the stem, width of each stage, blocks of each stage)
-IDENTITY_ARCHITECTURES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
+_IRESNETS: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "small": (32, (32, 64, 128, 128), (1, 2, 2, 1)),
     "iresnet18": (64, (64, 128, 256, 512), (2, 2, 2, 2)),
     "iresnet50": (64, (64, 128, 256, 512), (3, 4, 14, 3)),
 }
+IDENTITY_ARCHITECTURES = ("small_pooled", *_IRESNETS)
 
 
 class _Block(nn.Module):
@@ -44,12 +47,27 @@ class _Block(nn.Module):
         return self.body(x) + self.skip(x)
 
 
+def _iresnet(stem: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> tuple[nn.Sequential, int]:
+    """The convolutional part, and its number of channels."""
+    layers: list[nn.Module] = [nn.Conv2d(1, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)]
+    channels = stem
+    for width, depth in zip(widths, depths, strict=True):
+        for i in range(depth):
+            layers.append(_Block(channels, width, stride=2 if i == 0 else 1))
+            channels = width
+    trunk = nn.Sequential(*layers, nn.BatchNorm2d(channels))
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.1)
+    return trunk, channels
+
+
 class IdentityNet(nn.Module):
     """Maps radiographs to identity embeddings.
 
     Args:
         image_size: rows and columns of the image; a multiple of 16.
-        architecture: ``small``, ``iresnet18`` or ``iresnet50``.
+        architecture: ``small``, ``small_pooled``, ``iresnet18`` or ``iresnet50``.
         embedding_dim: length of the embedding.
         dropout: probability of dropping a feature before the last linear layer.
 
@@ -68,29 +86,20 @@ class IdentityNet(nn.Module):
                 got=f"{architecture} at {image_size} px",
                 expected=f"one of {', '.join(IDENTITY_ARCHITECTURES)}, image size a multiple of 16",
             )
-        stem, widths, depths = IDENTITY_ARCHITECTURES[architecture]
-        layers: list[nn.Module] = [
-            nn.Conv2d(1, stem, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem),
-            nn.PReLU(stem),
-        ]
-        in_channels = stem
-        for width, depth in zip(widths, depths, strict=True):
-            for i in range(depth):
-                layers.append(_Block(in_channels, width, stride=2 if i == 0 else 1))
-                in_channels = width
-        self.trunk = nn.Sequential(*layers, nn.BatchNorm2d(in_channels))
+        self.pool: nn.Module = nn.Identity()
+        if architecture == "small_pooled":
+            self.trunk, self.pool, features = small_trunk(), nn.AdaptiveAvgPool2d(1), SMALL_TRUNK_CHANNELS
+        else:
+            self.trunk, channels = _iresnet(*_IRESNETS[architecture])
+            features = channels * (image_size // 16) ** 2
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(in_channels * (image_size // 16) ** 2, embedding_dim)
+        self.fc = nn.Linear(features, embedding_dim)
         self.norm = nn.BatchNorm1d(embedding_dim)
         # The scale of an embedding that is compared by its cosine is no degree of freedom worth learning.
         nn.init.ones_(self.norm.weight)
         self.norm.weight.requires_grad_(False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, image_size, image_size]`` in [0, 1] to embeddings ``[b, embedding_dim]``."""
-        x = self.trunk((image - 0.5) * 2.0)
+        x = self.pool(self.trunk((image - 0.5) * 2.0))
         return self.norm(at_least_float32(self.fc(self.dropout(x.flatten(1)))))

@@ -1,4 +1,4 @@
-"""Utility encoder: MONAI's DenseNet121 with a multi-label head; its pooled penultimate feature enters L_ut."""
+"""Utility encoders with a multi-label head, on MONAI's networks; the pooled penultimate feature enters L_ut."""
 
 from __future__ import annotations
 
@@ -6,44 +6,70 @@ import torch
 from monai.networks.nets import DenseNet121
 from torch import Tensor, nn
 
+from gmia_monai.errors import UsageError
 from gmia_monai.networks.layers import at_least_float32
+from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
 
-__all__ = ["UtilityNet"]
+__all__ = ["UTILITY_ARCHITECTURES", "UtilityNet"]
+
+# name: (length of the feature, layers of the trunk that a perceptual loss compares)
+UTILITY_ARCHITECTURES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "densenet121": (1024, ("relu0", "denseblock1", "denseblock2")),
+    "small": (SMALL_TRUNK_CHANNELS, ("act", "layer1", "layer2")),
+}
 
 
 class UtilityNet(nn.Module):
-    """Multi-label classifier of findings (Huang et al., CVPR 2017, on one channel).
+    """Multi-label classifier of findings on one channel.
+
+    ``densenet121`` (Huang et al., CVPR 2017) is the encoder that GMIA optimises against. ``small`` ends a
+    :func:`gmia_monai.networks.residual.small_trunk`, for 64 px.
 
     Args:
         n_findings: number of logits.
-        dropout: probability of dropping a feature inside the dense layers, during training.
+        architecture: ``densenet121`` or ``small``.
+        dropout: probability of dropping a feature during training: inside the dense layers, or before the head of
+            ``small``.
         mean: grey value that is taken off the image, in [0, 1].
         std: grey value that it is then divided by.
-        stem_pool: keep the max-pool of the stem. Without it features are twice as fine, at four times the cost: small
-            images have little to lose (at 64 px the stem leaves 16 x 16 with it, 32 x 32 without).
+
+    Raises:
+        UsageError: ``GM-U015`` for an unknown architecture.
     """
 
-    feature_dim = 1024
-
     def __init__(
-        self, n_findings: int, dropout: float = 0.0, mean: float = 0.5, std: float = 0.25, stem_pool: bool = True
+        self,
+        n_findings: int,
+        architecture: str = "densenet121",
+        dropout: float = 0.0,
+        mean: float = 0.5,
+        std: float = 0.25,
     ) -> None:
         super().__init__()
+        if architecture not in UTILITY_ARCHITECTURES:
+            raise UsageError(
+                "GM-U015", "unknown utility encoder", got=architecture, expected=" or ".join(UTILITY_ARCHITECTURES)
+            )
         self.n_findings = n_findings
         self.mean = mean
         self.std = std
-        net = DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_findings, dropout_prob=dropout)
-        self.dense = net.features
-        if not stem_pool:
-            self.dense.pool0 = nn.Identity()
-        self.head = net.class_layers.out
+        self.feature_dim, self.perceptual_layers = UTILITY_ARCHITECTURES[architecture]
+        if architecture == "densenet121":
+            net = DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_findings, dropout_prob=dropout)
+            self.trunk = net.features
+            self.dropout: nn.Module = nn.Identity()
+            self.head = net.class_layers.out
+        else:
+            self.trunk = small_trunk()
+            self.dropout = nn.Dropout(dropout)
+            self.head = nn.Linear(SMALL_TRUNK_CHANNELS, n_findings)
 
     @torch.jit.export
     def features(self, image: Tensor) -> Tensor:
-        """Maps ``[b, 1, h, w]`` in [0, 1] to the pooled penultimate feature ``[b, 1024]``."""
-        x = torch.relu(self.dense((image - self.mean) / self.std))
+        """Maps ``[b, 1, h, w]`` in [0, 1] to the pooled penultimate feature ``[b, feature_dim]``."""
+        x = torch.relu(self.trunk((image - self.mean) / self.std))
         return at_least_float32(x.mean(dim=[2, 3]))
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, h, w]`` in [0, 1] to logits ``[b, n_findings]``."""
-        return self.head(self.features(image))
+        return self.head(self.dropout(self.features(image)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gmia_monai.transforms.augmentation import BatchAugmentation
 from gmia_monai.transforms.crop import BorderCropd, CentreSquared, border_box, square_box
 from gmia_monai.transforms.frame import Box, Frame, collate_frames, frame_key, restore
 from gmia_monai.transforms.load import LoadRadiographd
@@ -11,6 +12,7 @@ from gmia_monai.transforms.resize import ResizeSquared
 from gmia_monai.transforms.write import write_image
 
 __all__ = [
+    "BatchAugmentation",
     "BorderCropd",
     "Box",
     "CentreSquared",

@@ -12,7 +12,6 @@ from monai.transforms import Compose, Lambdad
 
 from gmia_monai.data.cohort import Cohort, ImageRecord
 from gmia_monai.engines import (
-    batch_as_target,
     disjoint_roles,
     identity_datalist,
     make_dataset,
@@ -59,9 +58,7 @@ def test_roles_are_disjoint_or_refused():
     with pytest.raises(ManifestError, match="GM-M035"):
         disjoint_roles(_cohort("a:train b:test"))
     same = Path("/x/same.png")
-    shared = Cohort(
-        (ImageRecord(same, "a", split="train"), ImageRecord(same, "b", split="val")), role_scheme="split"
-    )
+    shared = Cohort((ImageRecord(same, "a", split="train"), ImageRecord(same, "b", split="val")), role_scheme="split")
     with pytest.raises(ManifestError, match="GM-M033"):
         disjoint_roles(shared)
 
@@ -86,8 +83,3 @@ def test_select_findings_keeps_columns_of_both():
     output = [{"pred": torch.arange(4.0), "label": np.arange(4.0) + 10}]
     (pred,), (label,) = select_findings([2, 0])(output)
     assert pred.tolist() == [2.0, 0.0] and label.tolist() == [12.0, 10.0]
-
-
-def test_the_target_of_an_auto_encoder_is_its_image():
-    image, target = batch_as_target({"image": torch.ones(2, 1, 4, 4), "label": torch.zeros(2)})
-    assert image is target and image.shape == (2, 1, 4, 4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 
 import mlflow
 import pytest
@@ -110,3 +112,14 @@ def test_other_processes_log_nothing(tmp_path):
     tracker.for_evaluator().attach(_engine())
     tracker.log_picture("x.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_that_start_together_share_a_new_database(tmp_path):
+    code = "import sys; from gmia_monai.handlers import RunTracker; RunTracker(sys.argv[1], sys.argv[2])"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name), name], stderr=subprocess.PIPE)
+        for name in ("one", "two")
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()[-500:]

@@ -37,7 +37,7 @@ def naive_cxr_distance(utility, layers, a, b):
     def keep(name):
         return lambda module, args, output: kept.setdefault(name, []).append(output.clone())
 
-    handles = [getattr(utility.dense, name).register_forward_hook(keep(name)) for name in layers]
+    handles = [getattr(utility.trunk, name).register_forward_hook(keep(name)) for name in layers]
     with torch.no_grad():
         utility(a)
         utility(b)
@@ -94,10 +94,10 @@ def test_lpips_cxr_gradient_is_the_finite_difference(utility, images):
 def test_lpips_cxr_stays_in_eval_mode(utility, images):
     loss = CXRPerceptualLoss(utility)
     before = loss(*images)
-    statistics = utility.dense.norm0.running_mean.clone()
+    statistics = utility.trunk.norm0.running_mean.clone()
     nn.ModuleList([loss]).train()
     assert not any(m.training for m in loss.modules())
-    assert torch.equal(loss(*images), before) and torch.equal(utility.dense.norm0.running_mean, statistics)
+    assert torch.equal(loss(*images), before) and torch.equal(utility.trunk.norm0.running_mean, statistics)
 
 
 def test_lpips_cxr_refuses_unknown_layers(utility):

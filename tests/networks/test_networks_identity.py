@@ -29,7 +29,7 @@ def test_depths(architecture, blocks):
     assert all(m.body[1].stride == (1, 1) for m in found)
 
 
-@pytest.mark.parametrize("architecture", ["small", "iresnet18"])
+@pytest.mark.parametrize("architecture", ["small", "small_pooled", "iresnet18"])
 def test_embeddings_are_neither_normalised_nor_coupled_in_eval_mode(architecture):
     torch.manual_seed(0)
     net = IdentityNet(64, architecture, embedding_dim=96).eval()
@@ -62,6 +62,19 @@ def test_block_is_its_printed_order():
     y = norm(bn3, F.conv2d(y, conv2.weight, stride=2, padding=1))
     skip = norm(block.skip[1], F.conv2d(x, block.skip[0].weight, stride=2))
     torch.testing.assert_close(block(x), y + skip, rtol=1e-4, atol=1e-5)
+
+
+def test_pooled_encoder_is_the_average_of_its_trunk_and_scriptable():
+    torch.manual_seed(0)
+    net, x = IdentityNet(64, "small_pooled", embedding_dim=24), torch.rand(5, 1, 64, 64)
+    net(x)  # other than initial statistics
+    net.eval()
+    with torch.no_grad():
+        average = net.trunk(2.0 * x - 1.0).mean(dim=(2, 3))
+        raw = average @ net.fc.weight.T + net.fc.bias
+        expected = (raw - net.norm.running_mean) / (net.norm.running_var + net.norm.eps).sqrt() + net.norm.bias
+        torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.jit.script(net)(x), net(x))
 
 
 def test_scale_of_the_embedding_is_fixed_and_dropout_is_for_training_only():

@@ -1,35 +1,60 @@
-"""Utility encoder: the same function as MONAI's DenseNet121."""
+"""Utility encoders: the same functions as MONAI's networks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.nets import DenseNet121
+from monai.networks.nets import DenseNet121, ResNet
 
+from gmia_monai.errors import UsageError
+from gmia_monai.losses.perceptual import CXRPerceptualLoss
 from gmia_monai.networks import UtilityNet
+from gmia_monai.networks.utility import UTILITY_ARCHITECTURES
+
+ARCHITECTURES = sorted(UTILITY_ARCHITECTURES)
 
 
-@pytest.fixture(scope="module")
-def pair():
+def _monai(architecture: str) -> torch.nn.Module:
+    if architecture == "densenet121":
+        return DenseNet121(spatial_dims=2, in_channels=1, out_channels=5)
+    return ResNet(
+        "basic",
+        [2, 2, 2, 2],
+        [32, 64, 128, 256],
+        spatial_dims=2,
+        n_input_channels=1,
+        conv1_t_size=3,
+        conv1_t_stride=2,
+        no_max_pool=True,
+        num_classes=5,
+    )
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def pair(request):
     """MONAI's network and ours with its weights, both in eval mode, with other than initial statistics."""
     torch.manual_seed(0)
-    monai = DenseNet121(spatial_dims=2, in_channels=1, out_channels=5)
+    monai = _monai(request.param)
     monai(torch.randn(4, 1, 64, 64))
-    ours = UtilityNet(5, mean=0.4, std=0.2)
-    ours.dense.load_state_dict(monai.features.state_dict())
-    ours.head.load_state_dict(monai.class_layers.out.state_dict())
+    ours = UtilityNet(5, request.param, mean=0.4, std=0.2)
+    if request.param == "densenet121":
+        ours.trunk.load_state_dict(monai.features.state_dict())
+        ours.head.load_state_dict(monai.class_layers.out.state_dict())
+    else:
+        state = monai.state_dict()
+        ours.head.load_state_dict({k.removeprefix("fc."): v for k, v in state.items() if k.startswith("fc.")})
+        ours.trunk.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
     return monai.eval(), ours.eval()
 
 
-def test_logits_and_features_are_those_of_monai(pair):
+def test_logits_are_those_of_monai_and_features_lead_to_them(pair):
     monai, ours = pair
     x = torch.rand(3, 1, 64, 64)
     with torch.no_grad():
-        normalised = (x - 0.4) / 0.2
-        feature = monai.class_layers[:-1](monai.features(normalised))
-        torch.testing.assert_close(ours.features(x), feature, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(ours(x), monai(normalised), rtol=1e-4, atol=1e-5)
-    assert ours.features(x).shape == (3, UtilityNet.feature_dim) and ours(x).shape == (3, 5)
+        torch.testing.assert_close(ours(x), monai((x - 0.4) / 0.2), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.head(ours.features(x)), ours(x))
+    assert ours.features(x).shape == (3, ours.feature_dim)
+    assert ours(x).shape == (3, 5)
 
 
 def test_feature_is_pooled_after_the_activation(pair):
@@ -38,26 +63,40 @@ def test_feature_is_pooled_after_the_activation(pair):
         assert (ours.features(torch.rand(2, 1, 64, 64)) >= 0).all()
 
 
-def test_findings_and_dropout():
-    net = UtilityNet(3, dropout=0.2)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_findings_and_dropout(architecture):
+    net = UtilityNet(3, architecture, dropout=0.2)
     assert net.n_findings == net.head.out_features == 3
-    assert any(isinstance(m, torch.nn.Dropout2d) and m.p == 0.2 for m in net.modules())
+    assert any(isinstance(m, (torch.nn.Dropout, torch.nn.Dropout2d)) and m.p == 0.2 for m in net.modules())
 
 
-def test_double_precision_is_kept():
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_double_precision_is_kept(architecture):
     torch.manual_seed(0)
-    net = UtilityNet(2).eval().double()
+    net = UtilityNet(2, architecture).eval().double()
     with torch.no_grad():
         assert net.features(torch.rand(1, 1, 32, 32, dtype=torch.float64)).dtype == torch.float64
         assert net(torch.rand(1, 1, 32, 32, dtype=torch.float64)).dtype == torch.float64
 
 
-def test_without_the_stem_pool_features_are_twice_as_fine():
-    x = torch.rand(2, 1, 64, 64)
-    coarse, fine = UtilityNet(3).eval(), UtilityNet(3, stem_pool=False).eval()
-    assert coarse.dense(x).shape[2:] == (2, 2)
-    assert fine.dense(x).shape[2:] == (4, 4)
-    assert fine.features(x).shape == (2, UtilityNet.feature_dim)
-    assert sorted(coarse.state_dict()) == sorted(fine.state_dict())
-    scripted = torch.jit.script(fine)
-    torch.testing.assert_close(scripted(x), fine(x))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_torchscript_gives_the_same(architecture):
+    torch.manual_seed(0)
+    net, x = UtilityNet(3, architecture).eval(), torch.rand(2, 1, 64, 64)
+    scripted = torch.jit.script(net)
+    torch.testing.assert_close(scripted(x), net(x))
+    torch.testing.assert_close(scripted.features(x), net.features(x))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_layers_of_the_perceptual_loss_exist_and_features_get_coarser(architecture):
+    net = UtilityNet(3, architecture).eval()
+    sizes = [f.shape[-1] for f in CXRPerceptualLoss(net).features(torch.rand(1, 1, 64, 64))]
+    assert len(sizes) == 3
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 32
+
+
+def test_unknown_architecture_is_refused():
+    with pytest.raises(UsageError, match="GM-U015"):
+        UtilityNet(3, "resnet50")
