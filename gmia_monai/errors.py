@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from enum import IntEnum
 from types import TracebackType
 from typing import Any
@@ -110,12 +112,21 @@ def coded_cause(error: BaseException) -> GmiaError | None:
     return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is exhausted, on the processor or on a device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
 def show_coded_errors() -> None:
     """Lets an uncaught coded error end the program with its one line instead of the trace through the config parser.
 
-    Configs call it first. ``GMIA_TRACEBACK=1`` keeps the whole trace.
+    Configs call it first. ``GMIA_TRACEBACK=1`` keeps the whole trace. SIGTERM, which schedulers send before they kill,
+    then ends a run as Ctrl-C does.
     """
     sys.excepthook = _show
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

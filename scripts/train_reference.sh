@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${GMIA_CXR_DIR:?set GMIA_CXR_DIR to the folder of the radiographs}"
 out="${1:-output/reference}"
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 # Large tensors otherwise go back to the kernel after each step.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 OMP_NUM_THREADS=1
 
@@ -28,5 +29,9 @@ train train cxr64 aegan \
 wait "$identity"
 
 python scripts/collect_weights.py --output_dir "$out" --models_dir bundle/models
-python scripts/evaluate_reference.py --dataset_dir "$GMIA_CXR_DIR" --output_dir "$out/evaluation"
+rm -f bundle/docs/results/*.jsonl   # lines of earlier weights
+python scripts/evaluate_reference.py --dataset_dir "$GMIA_CXR_DIR" --output_dir "$out/evaluation" \
+    --parts identity utility reconstruction
+python scripts/evaluate_reference.py --dataset_dir "$GMIA_CXR_DIR" --output_dir "$out/evaluation" \
+    --parts latent_optimization --lr 0.03 --max_steps 150
 python -m gmia_monai.report.tables bundle/docs/results bundle/docs/results.md

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from gmia_monai.errors import (
     ResourceError,
     UsageError,
     coded_cause,
+    is_out_of_memory,
     show_coded_errors,
 )
 
@@ -197,3 +201,28 @@ except InputError as error:
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[0] == "error: GM-D003 broken"
     assert "Traceback" not in done.stderr and "Failed to instantiate" not in done.stderr
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        show_coded_errors()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_exhausted_memory_is_told_from_other_errors(error, expected):
+    assert is_out_of_memory(error) is expected

@@ -18,13 +18,14 @@ CONFIG = str(REPOSITORY / "bundle" / "configs" / "inference.yaml")
 SIZE = 32
 _AEGAN: dict[str, Any] = {"image_size": SIZE, "latent_dim": 512, "channel_base": 256, "channel_max": 32}
 _IDENTITY: dict[str, Any] = {"image_size": SIZE, "architecture": "small", "embedding_dim": 512}
+_UTILITY: dict[str, Any] = {"n_findings": 3, "architecture": "small"}
 
 
 def tiny_network(seed: int = 0) -> AnonymizerNet:
     """Untrained networks of the real classes, frozen."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AnonymizerNet(AEGAN(**_AEGAN), IdentityNet(**_IDENTITY), UtilityNet(3))
+        network = AnonymizerNet(AEGAN(**_AEGAN), IdentityNet(**_IDENTITY), UtilityNet(**_UTILITY))
     return network.eval().requires_grad_(False)
 
 
@@ -35,7 +36,7 @@ def save_tiny(folder: Path, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         save_network(folder / "aegan.safetensors", AEGAN(**_AEGAN), _AEGAN)
         save_network(folder / "identity.safetensors", IdentityNet(**_IDENTITY), _IDENTITY)
-        save_network(folder / "utility.safetensors", UtilityNet(3), {"n_findings": 3}, half=True)
+        save_network(folder / "utility.safetensors", UtilityNet(**_UTILITY), _UTILITY, half=True)
     return folder
 
 

@@ -115,7 +115,7 @@ class AnonymizationRun:
         key_file: project key; made (and said) where absent. Default: ``<output_dir>.key``.
 
     Raises:
-        UsageError: ``GM-U070`` … ``GM-U074``, or what the key refuses.
+        UsageError: ``GM-U070`` … ``GM-U075``, or what the key refuses.
         ManifestError: no images, or a bad manifest.
     """
 
@@ -156,6 +156,7 @@ class AnonymizationRun:
         ).hexdigest()
         self.sources = find_sources(input_path, self.key)
         self.units = [self.sources[i : i + unit_size] for i in range(0, len(self.sources), unit_size)]
+        self._refuse_others()
         self._write_links()
 
     # -- units ---------------------------------------------------------------------------------------------------------
@@ -207,6 +208,23 @@ class AnonymizationRun:
             writer.writeheader()
             writer.writerows(self.rows())
         return path
+
+    def _refuse_others(self) -> None:
+        """Anonymized images of another input would lose their rows in the table and in the links file."""
+        path = links_path(self.output_dir)
+        if not path.is_file():
+            return
+        with path.open(newline="") as stream:
+            earlier = {row["handle"] for row in csv.DictReader(stream)}
+        others = earlier - {source.handle for source in self.sources}
+        left = sum(any((self.output_dir / "images").glob(f"{handle}.*")) for handle in others)
+        if left:
+            raise UsageError(
+                "GM-U075",
+                f"the output holds {left} anonymized images that are not of this input",
+                expected="an input with all earlier images, or a new folder",
+                next_step="choose another output_dir, or remove the folder and its links file",
+            )
 
     def _write_links(self) -> None:
         with atomic_path(links_path(self.output_dir)) as temporary:

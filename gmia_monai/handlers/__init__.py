@@ -5,6 +5,7 @@ from __future__ import annotations
 from gmia_monai.handlers.anonymization import AnonymizationWriter
 from gmia_monai.handlers.checkpoint import ResumableCheckpoint
 from gmia_monai.handlers.determinism import EpochSeed
+from gmia_monai.handlers.findings import FindingsMetric
 from gmia_monai.handlers.gradients import GradientHandler
 from gmia_monai.handlers.progress import ProgressLine
 from gmia_monai.handlers.reconstruction import ReconstructionPictures, quality_metrics
@@ -14,6 +15,7 @@ from gmia_monai.handlers.verification import VerificationAUC
 __all__ = [
     "AnonymizationWriter",
     "EpochSeed",
+    "FindingsMetric",
     "GradientHandler",
     "ProgressLine",
     "ReconstructionPictures",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,6 @@ class ResumableCheckpoint:
         interval: epochs between two checkpoints; the last epoch is always saved.
         keep: number of checkpoints that are kept.
         resume: continue from the last checkpoint in ``folder``.
-        best: write ``best.pt`` whenever ``best_of.state`` has a new best metric.
         best_of: evaluator whose ``best_metric_epoch`` is watched.
         write: whether this process writes (rank 0 only, in distributed runs).
     """
@@ -91,7 +91,11 @@ class ResumableCheckpoint:
         if not self.write:
             return
         epoch = engine.state.epoch
-        new_best = self.best_of is not None and self.best_of.state.best_metric_epoch > self._best_epoch
+        new_best = (
+            self.best_of is not None
+            and self.best_of.state.best_metric_epoch > self._best_epoch
+            and math.isfinite(self.best_of.state.best_metric)
+        )
         due = epoch % self.interval == 0 or epoch == engine.state.max_epochs
         if not (due or new_best):
             return

@@ -14,6 +14,7 @@ from filelock import FileLock
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
+from gmia_monai.errors import ResourceError, is_out_of_memory
 from gmia_monai.typing import PathLike
 
 __all__ = ["RunTracker", "flatten_settings"]
@@ -114,6 +115,10 @@ class RunTracker(MLFlowHandler):
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self.client.set_terminated(self.cur_run.info.run_id, status)
             self.cur_run = None
+        if is_out_of_memory(error):
+            raise ResourceError(
+                "GM-R031", "a batch does not fit into memory", next_step="lower --batch_size, or use another device"
+            ) from error
         raise error
 
 

@@ -10,7 +10,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from gmia_monai.errors import ResourceError
+from gmia_monai.errors import ResourceError, is_out_of_memory
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
 
 __all__ = ["LatentOptimizationInferer"]
@@ -95,8 +95,7 @@ class LatentOptimizationInferer(Inferer):
 
     def _smaller(self, size: int, tried: int, error: Exception) -> int:
         """Half the batch size after an exhausted memory; anything else is raised again."""
-        text = str(error).lower()
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in text:
+        if not is_out_of_memory(error):
             raise error
         if tried <= 1:
             raise ResourceError(

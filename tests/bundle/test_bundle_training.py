@@ -194,7 +194,7 @@ def _without_stale(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{k: v for k, v in r.items() if (r["iteration"] - 1) % every.get(k, 1) == 0} for r in rows]
 
 
-@pytest.mark.parametrize("kind", ["aegan", "identity"])
+@pytest.mark.parametrize("kind", ["aegan", "identity", "utility"])
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(workflow, tmp_path, kind):
     overrides = {"epoch_length": 3, "max_epochs": 3, "batch_size": 4}
     whole = _train(workflow(kind, tmp_path / "whole", **overrides))

@@ -18,6 +18,7 @@ import pytest
 from gmia_monai.data import AnonymizationRun
 from gmia_monai.data.phantom import generate_cohort
 from gmia_monai.data.units import find_sources
+from gmia_monai.dicom import links_path
 from gmia_monai.errors import ManifestError, UsageError
 
 KEY = bytes(range(32))
@@ -265,3 +266,17 @@ def test_no_name_of_a_source_in_the_output(folder, tmp_path) -> None:
     for path in (tmp_path / "out").rglob("*"):
         assert "Smith" not in path.name
         assert path.is_dir() or b"Smith" not in path.read_bytes()
+
+
+def test_images_of_an_earlier_input_are_not_orphaned(folder, tmp_path, make_image) -> None:
+    out = tmp_path / "out"
+    do(run_of(folder, out))
+    links = links_path(out).read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    make_image(other / "another.png")
+    with pytest.raises(UsageError, match="GM-U075.*5 anonymized images"):
+        run_of(other, out)
+    assert links_path(out).read_text() == links
+    make_image(folder / "p9" / "more.png")
+    assert len(run_of(folder, out).sources) == 6, "an input that has grown goes on"

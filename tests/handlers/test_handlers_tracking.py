@@ -11,6 +11,7 @@ import mlflow
 import pytest
 from ignite.engine import Engine, Events
 
+from gmia_monai.errors import ResourceError
 from gmia_monai.handlers import RunTracker
 from gmia_monai.handlers.tracking import flatten_settings
 
@@ -123,3 +124,13 @@ def test_two_runs_that_start_together_share_a_new_database(tmp_path):
     for process in started:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors.decode()[-500:]
+
+
+def test_a_batch_that_does_not_fit_is_a_coded_error_of_a_failed_run(root):
+    tracker = RunTracker(root / "memory", "memory")
+    engine = _engine(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes"))
+    tracker.attach(engine)
+    with pytest.raises(ResourceError, match="GM-R031.*--batch_size"):
+        engine.run(range(1, 7), max_epochs=1)
+    _, (run,) = _runs(root, "memory")
+    assert run.info.status == "FAILED"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bundle import REPOSITORY, SIZE, ToyNet, parts_of, phantoms, tiny_network
+from tiny_bundle import REPOSITORY, ToyNet, parts_of, phantoms, tiny_network
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
@@ -107,12 +107,11 @@ def _one_at_a_time(images: Tensor, net: Any, **settings: Any) -> LatentOptimizat
 
 
 def test_a_batch_equals_independent_runs_on_untrained_networks() -> None:
-    # Radiographs: on white noise the descent is chaotic and makes 1e-2 of a round-off of 1e-15 within 50 steps.
+    # 20 steps: with random weights the descent is chaotic and doubles round-off at each of them.
     net, x = tiny_network().double(), phantoms(2, dtype=torch.float64)
-    net.utility = ToyNet(SIZE).double().utility  # a DenseNet takes most of the time; the reference test below has it
-    batch = optimize_latents(x, *parts_of(net), max_steps=50, **ENDLESS)
-    alone = _one_at_a_time(x, net, max_steps=50, **ENDLESS)
-    assert batch.steps.tolist() == [50, 50]
+    batch = optimize_latents(x, *parts_of(net), max_steps=20, **ENDLESS)
+    alone = _one_at_a_time(x, net, max_steps=20, **ENDLESS)
+    assert batch.steps.tolist() == [20, 20]
     assert (batch.w - net.encoder(x)).abs().max() > 0.01, "nothing moved"
     assert (batch.w - alone.w).abs().max() < 1e-6
     assert (batch.image - alone.image).abs().max() < 1e-6

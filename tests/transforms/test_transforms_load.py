@@ -72,3 +72,14 @@ def test_errors_keep_their_code_inside_a_monai_chain(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         Compose([LoadRadiographd("image")])({"image": tmp_path / "a.png"})
     assert isinstance(caught.value.__cause__, InputError) and caught.value.__cause__.code == "GM-D003"
+
+
+def test_errors_name_the_file_only_where_asked(tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(InputError) as quiet:
+        LoadRadiographd("image")({"image": str(path)})
+    with pytest.raises(InputError, match="broken.png") as named:
+        LoadRadiographd("image", name_file=True)({"image": str(path)})
+    assert "broken" not in str(quiet.value)
+    assert named.value.code == quiet.value.code
