@@ -7,6 +7,8 @@ Embeddings are not normalised: losses and verification take the cosine.
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
@@ -70,15 +72,24 @@ class IdentityNet(nn.Module):
         architecture: ``small``, ``small_pooled``, ``iresnet18`` or ``iresnet50``.
         embedding_dim: length of the embedding.
         dropout: probability of dropping a feature before the last linear layer.
+        two_views: in eval mode, embed the image and its mirror image and put the two unit embeddings side by side, so
+            that a cosine is the mean of two. For networks that learned mirrored patients as patients of their own:
+            they see a second person that is equally well told apart.
 
     Raises:
         UsageError: ``GM-U011`` for an unknown architecture or an image size that is no multiple of 16.
     """
 
     def __init__(
-        self, image_size: int, architecture: str = "iresnet50", embedding_dim: int = 512, dropout: float = 0.0
+        self,
+        image_size: int,
+        architecture: str = "iresnet50",
+        embedding_dim: int = 512,
+        dropout: float = 0.0,
+        two_views: bool = False,
     ) -> None:
         super().__init__()
+        self.two_views = two_views
         if architecture not in IDENTITY_ARCHITECTURES or image_size < 16 or image_size % 16 != 0:
             raise UsageError(
                 "GM-U011",
@@ -100,6 +111,13 @@ class IdentityNet(nn.Module):
         self.norm.weight.requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps ``[b, 1, image_size, image_size]`` in [0, 1] to embeddings ``[b, embedding_dim]``."""
+        """Maps ``[b, 1, image_size, image_size]`` in [0, 1] to embeddings ``[b, embedding_dim]``, twice that of two
+        views."""
+        if self.training or not self.two_views:
+            return self._embed(image)
+        both = F.normalize(self._embed(torch.cat([image, image.flip(-1)])), dim=1)
+        return torch.cat([both[: image.shape[0]], both[image.shape[0] :]], dim=1)
+
+    def _embed(self, image: Tensor) -> Tensor:
         x = self.pool(self.trunk((image - 0.5) * 2.0))
         return self.norm(at_least_float32(self.fc(self.dropout(x.flatten(1)))))

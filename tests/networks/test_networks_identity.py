@@ -77,6 +77,21 @@ def test_pooled_encoder_is_the_average_of_its_trunk_and_scriptable():
         torch.testing.assert_close(torch.jit.script(net)(x), net(x))
 
 
+def test_two_views_are_the_image_and_its_mirror_image_and_cosines_their_mean():
+    torch.manual_seed(0)
+    net, x = IdentityNet(64, "small_pooled", embedding_dim=24, two_views=True), torch.rand(5, 1, 64, 64)
+    assert net(x).shape == (5, 24), "one view in training"
+    one = IdentityNet(64, "small_pooled", embedding_dim=24).eval()
+    one.load_state_dict(net.eval().state_dict())
+    with torch.no_grad():
+        found, a, b = net(x), one(x), one(x.flip(-1))
+        assert found.shape == (5, 48)
+        torch.testing.assert_close(torch.jit.script(net)(x), found)
+        mean = (F.cosine_similarity(a[:1], a) + F.cosine_similarity(b[:1], b)) / 2
+        torch.testing.assert_close(F.cosine_similarity(found[:1], found), mean)
+        torch.testing.assert_close(net(x.flip(-1)), found.roll(24, dims=1))
+
+
 def test_scale_of_the_embedding_is_fixed_and_dropout_is_for_training_only():
     torch.manual_seed(0)
     net = IdentityNet(32, "small", embedding_dim=32, dropout=0.5)
