@@ -33,5 +33,5 @@ rm -f bundle/docs/results/*.jsonl   # lines of earlier weights
 python scripts/evaluate_reference.py --dataset_dir "$GMIA_CXR_DIR" --output_dir "$out/evaluation" \
     --parts identity utility reconstruction
 python scripts/evaluate_reference.py --dataset_dir "$GMIA_CXR_DIR" --output_dir "$out/evaluation" \
-    --parts latent_optimization --lr 0.03 --max_steps 150
+    --parts latent_optimization --lr 0.05 --max_steps 300
 python -m gmia_monai.report.tables bundle/docs/results bundle/docs/results.md
