@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -217,3 +218,23 @@ def test_the_config_has_what_monai_expects_of_an_inference_bundle(models_dir, co
     workflow = create_workflow(WORKFLOW, config_file=CONFIG, **settings)
     assert not workflow.check_properties()
     assert workflow.get_workflow_type() in ("infer", "inference")
+
+
+def test_real_radiographs_go_through_and_a_file_without_pixels_does_not(models_dir, cxr_dir, tmp_path) -> None:
+    source = tmp_path / "in"
+    shutil.copytree(cxr_dir / "dicom" / "cxr", source / "dicom")
+    images = sorted((cxr_dir / "nih64").glob("*.jpg"))[:3]
+    for image in images:
+        shutil.copy(image, source)
+    out = tmp_path / "out"
+    run_class(CONFIG, **overrides(models_dir, input=str(source), output_dir=str(out)))
+    rows = table(out)
+    assert len(rows) == 3 + len(list((source / "dicom").iterdir()))
+    rejected = [row for row in rows if row["status"] != "anonymized"]
+    assert len(rejected) == 1
+    assert rejected[0]["reason"].startswith("GM-D")
+    sizes = sorted(read_radiograph(out / row["file"])[0].shape for row in rows if row["file"])
+    files = [*images, *(p for p in (source / "dicom").iterdir() if "no_pixels" not in p.name)]
+    assert sizes == sorted(read_radiograph(p)[0].shape for p in files)
+    left = b"".join(p.read_bytes() for p in out.rglob("*") if p.is_file())
+    assert not any(p.stem.encode() in left for p in files)
