@@ -125,7 +125,8 @@ def show_coded_errors() -> None:
     then ends a run as Ctrl-C does.
     """
     sys.excepthook = _show
-    if threading.current_thread() is threading.main_thread():
+    untouched = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a host program's own handler stays
+    if untouched and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -62,7 +62,8 @@ def identity(options: argparse.Namespace, test: Cohort, images: torch.Tensor) ->
     network = load_recorded(options.models_dir, "identity")
     name = "identity_" + read_index(options.models_dir)["identity"]["arguments"]["architecture"]
     results = []
-    for network.two_views, system in ((False, name), (True, f"{name} two views")):
+    for two_views, system in ((False, name), (True, f"{name} two views")):
+        network.two_views = two_views
         results += evaluate_identity(network, images, test, context(options, system, "identity"))
     return results
 

@@ -207,7 +207,12 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     before = signal.getsignal(signal.SIGTERM)
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         show_coded_errors()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "the handler of a host program stays"
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        show_coded_errors()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)

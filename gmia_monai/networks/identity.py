@@ -1,7 +1,7 @@
 """Identity encoders for one channel: IResNet (Duta et al., ICPR 2020; as used with ArcFace, Deng et al., CVPR 2019).
 
 ``iresnet50`` at 256 px is the encoder that GMIA optimises against. For 64 px there are ``small``, a narrow IResNet, and
-``small_pooled``, whose average at the end forgets where a structure is: another posture of a person then matters less.
+``small_pooled``, which averages over the image at its end and so forgets where a structure is.
 Embeddings are not normalised: losses and verification take the cosine.
 """
 
@@ -73,8 +73,7 @@ class IdentityNet(nn.Module):
         embedding_dim: length of the embedding.
         dropout: probability of dropping a feature before the last linear layer.
         two_views: in eval mode, embed the image and its mirror image and put the two unit embeddings side by side, so
-            that a cosine is the mean of two. For networks that learned mirrored patients as patients of their own:
-            they see a second person that is equally well told apart.
+            that a cosine is the mean of two. For networks that learned mirrored patients as patients of their own.
 
     Raises:
         UsageError: ``GM-U011`` for an unknown architecture or an image size that is no multiple of 16.

@@ -15,8 +15,8 @@ SMALL_TRUNK_CHANNELS = 256
 def small_trunk() -> nn.Sequential:
     """Maps ``[b, 1, h, w]`` to ``[b, 256, h / 16, w / 16]`` (He et al., CVPR 2016), for small images.
 
-    The stem halves the image once, where those of ResNet and DenseNet leave a quarter: at 64 px that is too little of a
-    finding. Children: ``conv1``, ``bn1``, ``act``, ``layer1`` to ``layer4``.
+    The stem halves the image once, where those of ResNet and DenseNet leave a quarter.
+    Children: ``conv1``, ``bn1``, ``act``, ``layer1`` to ``layer4``.
     """
     net = ResNet(
         "basic",

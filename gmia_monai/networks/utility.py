@@ -22,8 +22,8 @@ UTILITY_ARCHITECTURES: dict[str, tuple[int, tuple[str, ...]]] = {
 class UtilityNet(nn.Module):
     """Multi-label classifier of findings on one channel.
 
-    ``densenet121`` (Huang et al., CVPR 2017) is the encoder that GMIA optimises against. ``small`` ends a
-    :func:`gmia_monai.networks.residual.small_trunk`, for 64 px.
+    ``densenet121`` (Huang et al., CVPR 2017) is the encoder that GMIA optimises against. ``small`` is a
+    head on :func:`gmia_monai.networks.residual.small_trunk`, for 64 px.
 
     Args:
         n_findings: number of logits.

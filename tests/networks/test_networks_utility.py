@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.nets import DenseNet121, ResNet
+from monai.networks.nets import DenseNet121
 
 from gmia_monai.errors import UsageError
 from gmia_monai.losses.perceptual import CXRPerceptualLoss
@@ -14,47 +14,39 @@ from gmia_monai.networks.utility import UTILITY_ARCHITECTURES
 ARCHITECTURES = sorted(UTILITY_ARCHITECTURES)
 
 
-def _monai(architecture: str) -> torch.nn.Module:
-    if architecture == "densenet121":
-        return DenseNet121(spatial_dims=2, in_channels=1, out_channels=5)
-    return ResNet(
-        "basic",
-        [2, 2, 2, 2],
-        [32, 64, 128, 256],
-        spatial_dims=2,
-        n_input_channels=1,
-        conv1_t_size=3,
-        conv1_t_stride=2,
-        no_max_pool=True,
-        num_classes=5,
-    )
-
-
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def pair(request):
-    """MONAI's network and ours with its weights, both in eval mode, with other than initial statistics."""
+@pytest.fixture(scope="module")
+def pair():
+    """MONAI's DenseNet121 and ours with its weights, both in eval mode, with other than initial statistics."""
     torch.manual_seed(0)
-    monai = _monai(request.param)
+    monai = DenseNet121(spatial_dims=2, in_channels=1, out_channels=5)
     monai(torch.randn(4, 1, 64, 64))
-    ours = UtilityNet(5, request.param, mean=0.4, std=0.2)
-    if request.param == "densenet121":
-        ours.trunk.load_state_dict(monai.features.state_dict())
-        ours.head.load_state_dict(monai.class_layers.out.state_dict())
-    else:
-        state = monai.state_dict()
-        ours.head.load_state_dict({k.removeprefix("fc."): v for k, v in state.items() if k.startswith("fc.")})
-        ours.trunk.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    ours = UtilityNet(5, mean=0.4, std=0.2)
+    ours.trunk.load_state_dict(monai.features.state_dict())
+    ours.head.load_state_dict(monai.class_layers.out.state_dict())
     return monai.eval(), ours.eval()
 
 
-def test_logits_are_those_of_monai_and_features_lead_to_them(pair):
+def test_logits_and_features_are_those_of_monai(pair):
     monai, ours = pair
     x = torch.rand(3, 1, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(x), monai((x - 0.4) / 0.2), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(ours.head(ours.features(x)), ours(x))
-    assert ours.features(x).shape == (3, ours.feature_dim)
-    assert ours(x).shape == (3, 5)
+        normalised = (x - 0.4) / 0.2
+        feature = monai.class_layers[:-1](monai.features(normalised))
+        torch.testing.assert_close(ours.features(x), feature, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours(x), monai(normalised), rtol=1e-4, atol=1e-5)
+    assert ours.features(x).shape == (3, ours.feature_dim) and ours(x).shape == (3, 5)
+
+
+def test_small_is_a_head_on_the_average_of_its_trunk():
+    torch.manual_seed(0)
+    net, x = UtilityNet(5, "small", mean=0.4, std=0.2), torch.rand(3, 1, 64, 64)
+    net(x)  # other than initial statistics
+    net.eval()
+    with torch.no_grad():
+        average = net.trunk((x - 0.4) / 0.2).mean(dim=(2, 3))
+        torch.testing.assert_close(net.features(x), average)
+        torch.testing.assert_close(net(x), average @ net.head.weight.T + net.head.bias)
+    assert average.shape == (3, net.feature_dim)
 
 
 def test_feature_is_pooled_after_the_activation(pair):
