@@ -10,7 +10,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from gmia_monai.errors import ResourceError, is_out_of_memory
+from gmia_monai.errors import ResourceError, UsageError, is_out_of_memory
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
 
 __all__ = ["LatentOptimizationInferer"]
@@ -26,12 +26,17 @@ class LatentOptimizationInferer(Inferer):
         batch_size: images that are optimised together; None: 16 on a CPU, 128 on a GPU, halved until it fits.
         settings: keyword arguments of :func:`optimize_latents`, e.g. ``margin_cos``, ``max_steps``, ``stop``.
 
+    Raises:
+        UsageError: ``GM-U051`` for a batch size below 1.
+
     Attributes:
         last_result: what the last call found, image by image.
     """
 
     def __init__(self, batch_size: int | None = None, **settings: Any) -> None:
         super().__init__()
+        if batch_size is not None and batch_size < 1:
+            raise UsageError("GM-U051", "batch size below 1", got=batch_size, expected="null or at least 1")
         self.batch_size = batch_size
         self.settings = settings
         self.last_result: LatentOptimizationResult | None = None
