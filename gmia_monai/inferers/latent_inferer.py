@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, op
 __all__ = ["LatentOptimizationInferer"]
 
 _log = logging.getLogger(__name__)
+_TELL_EVERY_S = 10.0
 _FIRST_BATCH = {"cpu": 16, "cuda": 128}
 
 
@@ -54,7 +56,8 @@ class LatentOptimizationInferer(Inferer):
             seeds: one an image, for ``start_noise``.
             kwargs: not used.
         """
-        self.last_result = self.optimize(inputs, network, seeds)
+        self._told = time.monotonic()
+        self.last_result = self.optimize(inputs, network, seeds, self._tell)
         return self.last_result.image
 
     def optimize(
@@ -97,6 +100,12 @@ class LatentOptimizationInferer(Inferer):
                 continue
             first += chunk.shape[0]
         return LatentOptimizationResult.cat(parts)
+
+    def _tell(self, step: int, unfinished: int) -> None:
+        """A line every ten seconds: a unit of images can take minutes."""
+        if time.monotonic() - self._told >= _TELL_EVERY_S:
+            self._told = time.monotonic()
+            _log.info("step %d, %d images unfinished", step, unfinished)
 
     def _smaller(self, size: int, tried: int, error: Exception) -> int:
         """Half the batch size after an exhausted memory; anything else is raised again."""
