@@ -39,6 +39,6 @@ lint: $(STAMP) ## ruff on everything, mypy on the strict rooms
 train-reference: $(STAMP) ## train the reference weights again (hours; needs GMIA_CXR_DIR)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/train_reference.sh
 
-clean: ## remove what make, the tests and the demo wrote (the virtual environment stays)
-	rm -rf $(DEMO) build dist exported output .pytest_cache .ruff_cache .mypy_cache *.egg-info
+clean: ## remove what make, the tests and the demo wrote (.venv and your output/ stay)
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find gmia_monai scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

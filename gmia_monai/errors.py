@@ -19,6 +19,7 @@ __all__ = [
     "ResourceError",
     "UsageError",
     "coded_cause",
+    "end_bundle_run",
     "show_coded_errors",
 ]
 
@@ -119,7 +120,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def show_coded_errors() -> None:
-    """Lets an uncaught coded error end the program with its one line instead of the trace through the config parser.
+    """Lets an uncaught coded error end the program with its one line instead of the trace through the config parser,
+    and with its exit code.
 
     Configs call it first. ``GMIA_TRACEBACK=1`` keeps the whole trace. SIGTERM, which schedulers send before they kill,
     then ends a run as Ctrl-C does.
@@ -130,11 +132,23 @@ def show_coded_errors() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def end_bundle_run(code: ExitCode) -> None:
+    """Ends ``python -m monai.bundle`` with an exit code; in any other program, a notebook say, it does nothing."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if code != ExitCode.OK and spec is not None and spec.name == "monai.bundle.__main__":
+        raise SystemExit(int(code))
+
+
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     coded = coded_cause(error)
-    if issubclass(kind, KeyboardInterrupt):
+    interrupted = issubclass(kind, KeyboardInterrupt)
+    if interrupted:
         sys.stderr.write("\ninterrupted; the same command resumes where it stopped\n")
     elif coded is None or os.environ.get("GMIA_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
     else:
         sys.stderr.write(f"\nerror: {coded}\n(GMIA_TRACEBACK=1 shows where it was raised)\n")
+    if interrupted or coded is not None:
+        sys.stderr.flush()
+        # Python ends with the code of a SystemExit that its hook raises; by itself it knows 1 only.
+        raise SystemExit(int(ExitCode.INTERRUPTED if coded is None else coded.exit_code))

@@ -19,6 +19,7 @@ from gmia_monai.typing import PathLike
 __all__ = ["load_weights", "read_index", "read_metadata", "save_weights", "sha256_of", "update_index"]
 
 INDEX = "index.json"
+METADATA = "gmia_monai"
 
 
 def sha256_of(path: PathLike) -> str:
@@ -50,7 +51,8 @@ def save_weights(
         for name, t in state.items()
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in metadata.items()})
+        # One entry: safetensors writes several in any order, and the same weights must have the same hash.
+        save_file(tensors, temporary, metadata={METADATA: json.dumps(dict(metadata))})
         temporary.chmod(0o644)  # safetensors makes its files readable by their owner only
     return sha256_of(path)
 
@@ -81,14 +83,12 @@ def read_metadata(path: PathLike, sha256: str | None = None) -> dict[str, Any]:
         IntegrityError: ``GM-W001`` absent, ``GM-W002`` wrong hash, ``GM-W003`` not readable.
     """
     with _open(Path(path), sha256) as file:
-        return {k: _from_json(v) for k, v in (file.metadata() or {}).items()}
-
-
-def _from_json(text: str) -> Any:
+        stored = file.metadata() or {}
     try:
-        return json.loads(text)
-    except ValueError:
-        return text  # by another writer
+        found = json.loads(stored[METADATA]) if METADATA in stored else stored  # else by another writer
+    except ValueError as error:
+        raise IntegrityError("GM-W003", f"{Path(path).name} has unreadable metadata") from error
+    return dict(found)
 
 
 def load_weights(network: nn.Module, path: PathLike, sha256: str | None = None) -> nn.Module:

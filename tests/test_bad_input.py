@@ -91,7 +91,18 @@ def test_a_folder_that_is_not_there(anonymize, tmp_path) -> None:
 def test_an_empty_folder(anonymize, tmp_path) -> None:
     (tmp_path / "in").mkdir()
     refused(anonymize, tmp_path / "in", "GM-M002")
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "models"] == ["in"], "neither output nor key"
+
+
+def test_files_of_other_kinds_are_counted(anonymize, folder, caplog) -> None:
+    (folder / "photo.tif").write_bytes(b"II*\0")
+    assert len(anonymize(folder)) == 2
+    assert "1 files of other kinds" in caplog.text and "photo" not in caplog.text
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_size_that_is_none(anonymize, folder, size) -> None:
+    refused(anonymize, folder, "GM-U051", batch_size=size)
 
 
 def test_no_input_at_all(anonymize) -> None:

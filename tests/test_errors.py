@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from gmia_monai.errors import (
     ResourceError,
     UsageError,
     coded_cause,
+    end_bundle_run,
     is_out_of_memory,
     show_coded_errors,
 )
@@ -155,7 +157,10 @@ def test_a_ring_of_causes_ends() -> None:
 
 
 def _shown(capsys: pytest.CaptureFixture[str], error: BaseException) -> str:
-    errors._show(type(error), error, error.__traceback__)  # noqa: SLF001
+    try:
+        errors._show(type(error), error, error.__traceback__)  # noqa: SLF001
+    except SystemExit:
+        pass
     return capsys.readouterr().err
 
 
@@ -188,19 +193,39 @@ def test_the_hook_is_set_where_asked(monkeypatch) -> None:
     assert sys.excepthook is errors._show  # noqa: SLF001
 
 
-def test_a_program_ends_with_one_line() -> None:
-    program = """
-from gmia_monai.errors import InputError, show_coded_errors
+@pytest.mark.parametrize(
+    ("kind", "code"), [("InputError", 1), ("UsageError", 2), ("IntegrityError", 3), ("ResourceError", 4)]
+)
+def test_a_program_ends_with_one_line_and_its_exit_code(kind, code) -> None:
+    program = f"""
+from gmia_monai.errors import {kind}, show_coded_errors
 show_coded_errors()
 try:
-    raise InputError("GM-D003", "broken")
-except InputError as error:
+    raise {kind}("GM-D003", "broken")
+except {kind} as error:
     raise RuntimeError("Failed to instantiate 'x'") from error
 """
     done: Any = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    assert done.returncode == code
     assert done.stderr.strip().splitlines()[0] == "error: GM-D003 broken"
     assert "Traceback" not in done.stderr and "Failed to instantiate" not in done.stderr
+
+
+def test_an_interrupted_program_ends_with_130() -> None:
+    program = "from gmia_monai.errors import show_coded_errors\nshow_coded_errors()\nraise KeyboardInterrupt"
+    done: Any = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and "resumes" in done.stderr
+
+
+def test_only_the_bundle_program_is_ended(monkeypatch) -> None:
+    end_bundle_run(ExitCode.SOME_REJECTED)
+    monkeypatch.setitem(
+        sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="monai.bundle.__main__"))
+    )
+    end_bundle_run(ExitCode.OK)
+    with pytest.raises(SystemExit) as ended:
+        end_bundle_run(ExitCode.SOME_REJECTED)
+    assert ended.value.code == 1
 
 
 def test_sigterm_ends_a_run_as_ctrl_c_does(monkeypatch):

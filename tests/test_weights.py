@@ -169,6 +169,11 @@ def test_an_index_whose_entries_are_broken(tmp_path, entry):
     assert code_of(read_index, tmp_path) == "GM-W005"
 
 
+def test_the_same_weights_have_the_same_hash(tmp_path):
+    facts = {f"fact{i}": i for i in range(20)}
+    assert len({save_weights(tmp_path / f"{i}", network(), facts) for i in range(8)}) == 1
+
+
 def test_metadata_of_another_writer(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "a", metadata={"format": "pt"})
     assert read_metadata(tmp_path / "a") == {"format": "pt"}  # no JSON, but well-formed: as it stands

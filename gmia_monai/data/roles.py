@@ -17,7 +17,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmia_monai.errors import ManifestError, UsageError
@@ -49,6 +51,7 @@ SPLIT_TO_ROLE = {
     "train": "S", "training": "S", "val": "V1", "valid": "V1", "validate": "V1", "validation": "V1", "test": "T",
     **{role.lower(): role for role in ROLES},
 }  # fmt: skip
+_TAIL = 1 << 12  # bytes at the end of a file that are compared first
 _NIH_ID = re.compile(r"NIH(\d+)")
 
 
@@ -112,19 +115,24 @@ def choose_scheme(patient_ids: Iterable[str], splits: Iterable[str] = ()) -> str
 
 
 def check_disjoint(cohorts: Mapping[str, Cohort]) -> None:
-    """Refuse cohorts that share a patient or an image file.
+    """Refuse cohorts that share a patient, an image file, or the content of one.
 
     Args:
         cohorts: name of the role or purpose -> cohort.
 
     Raises:
-        ManifestError: ``GM-M032`` for a shared patient, ``GM-M033`` for a shared image; names the two cohorts and how
-            many, never which.
+        ManifestError: ``GM-M032`` for a shared patient, ``GM-M033`` for a shared image file, ``GM-M037`` for the same
+            image under two names; names the two cohorts and how many, never which.
     """
     names = list(cohorts)
     patients = {name: set(cohorts[name].patients) for name in names}
     images = {name: {str(record.image.resolve()) for record in cohorts[name]} for name in names}
-    for what, code, sets in (("patients", "GM-M032", patients), ("image files", "GM-M033", images)):
+    contents = dict(zip(names, _contents([images[name] for name in names]), strict=True))
+    for what, code, sets in (
+        ("patients", "GM-M032", patients),
+        ("image files", "GM-M033", images),
+        ("images under two names", "GM-M037", contents),
+    ):
         for i, one in enumerate(names):
             for other in names[i + 1 :]:
                 shared = len(sets[one] & sets[other])
@@ -136,3 +144,20 @@ def check_disjoint(cohorts: Mapping[str, Cohort]) -> None:
                         expected="none",
                         next_step="split by patient, never by image",
                     )
+
+
+def _contents(cohorts: Sequence[set[str]]) -> list[set[str]]:
+    """Digests of the files of each set that may have a copy: by size, then by their ends, then by all of them."""
+    keys = {path: f"{Path(path).stat().st_size}" for path in set().union(*cohorts) if Path(path).is_file()}
+    for tail in (_TAIL, None):
+        count = Counter(keys.values())
+        keys = {path: _digest(path, tail) for path, key in keys.items() if count[key] > 1}
+    return [{keys[path] for path in files if path in keys} for files in cohorts]
+
+
+def _digest(path: str, tail: int | None) -> str:
+    """SHA-256 of the last ``tail`` bytes of a file, or of all."""
+    with Path(path).open("rb") as file:
+        if tail is not None:
+            file.seek(max(0, Path(path).stat().st_size - tail))
+        return hashlib.sha256(file.read()).hexdigest()

@@ -26,6 +26,7 @@ __all__ = ["AnonymizationRun", "Source", "find_sources"]
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".nii", ".nii.gz")
+_KINDS = ", ".join(_SUFFIXES)
 RECORDS = ".units"
 
 
@@ -76,28 +77,36 @@ def find_sources(input_path: PathLike, key: bytes) -> list[Source]:
         UsageError: ``GM-U070`` no such path.
         ManifestError: ``GM-M002`` no images there, or what the manifest refuses.
     """
+    found, n_others = _list_images(input_path)
+    if n_others:
+        _log.warning("%d files of other kinds are left alone (%s are read)", n_others, _KINDS)
+    sources = [
+        Source(handle(key, f"image:{name}"), path, name, pid, sid, _stamp(key, path)) for path, name, pid, sid in found
+    ]
+    return sorted(sources, key=lambda s: s.handle)
+
+
+def _list_images(input_path: PathLike) -> tuple[list[tuple[Path, str, str, str]], int]:
+    """Path, name, patient and study of each image, and how many other files there are; see :func:`find_sources`."""
     root = Path(input_path).expanduser()
+    n_others = 0
     if root.is_file() and root.suffix.lower() == ".csv":
         found = [(r.image, r.key or r.image.name, r.patient_id, r.study_id) for r in read_manifest(root)]
     elif root.is_file():
         found = [(root, root.name, "", "")]
     elif root.is_dir():
-        files = (p for p in sorted(root.rglob("*")) if p.is_file() and not p.name.startswith("."))
+        files = [p for p in sorted(root.rglob("*")) if p.is_file() and not p.name.startswith(".")]
         found = [
             (p, p.relative_to(root).as_posix(), "", "")
             for p in files
             if p.name.lower().endswith(_SUFFIXES) or _is_dicom(p)
         ]
+        n_others = len(files) - len(found)
     else:
         raise UsageError("GM-U070", "the input is not there", expected="a folder, an image or a manifest (.csv)")
     if not found:
-        raise ManifestError(
-            "GM-M002", "no images found in the input", expected=", ".join(_SUFFIXES), next_step="check --input"
-        )
-    sources = [
-        Source(handle(key, f"image:{name}"), path, name, pid, sid, _stamp(key, path)) for path, name, pid, sid in found
-    ]
-    return sorted(sources, key=lambda s: s.handle)
+        raise ManifestError("GM-M002", "no images found in the input", expected=_KINDS, next_step="check --input")
+    return found, n_others
 
 
 class AnonymizationRun:
@@ -132,9 +141,6 @@ class AnonymizationRun:
             raise UsageError("GM-U071", "input and output are needed", next_step="give --input and --output_dir")
         if unit_size < 1:
             raise UsageError("GM-U072", "a unit needs at least one image", got=unit_size)
-        if not Path(input_path).expanduser().exists():
-            # Before a key is made for nothing.
-            raise UsageError("GM-U070", "the input is not there", expected="a folder, an image or a manifest (.csv)")
         self.output_dir = Path(output_dir)
         inside = Path(input_path).expanduser().resolve()
         if self.output_dir.resolve() == inside or inside in self.output_dir.resolve().parents and inside.is_dir():
@@ -147,6 +153,7 @@ class AnonymizationRun:
                 "GM-U074", "the key stands inside the output", next_step="choose a key_file outside output_dir"
             )
         if not self.key_file.exists():
+            _list_images(input_path)  # refuses an input without images before a key is made for nothing
             create_key(self.key_file)
             _log.warning("no project key: a new one was made at %s; keep it, and keep it secret", self.key_file)
         self.key = load_key(self.key_file)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import CacheDataset, Dataset, PersistentDataset
+from monai.data.utils import pickle_hashing
 from torch import Tensor
 
 from gmia_monai.data.cohort import Cohort
@@ -55,7 +56,8 @@ def make_dataset(
     if cache == "disk":
         if not cache_dir:
             raise UsageError("GM-U045", "cache: disk needs cache_dir", next_step="give the folder of the cache")
-        return PersistentDataset(items, transform, cache_dir=cache_dir)
+        # The transforms are part of what is looked up: with another image size the cache is made anew.
+        return PersistentDataset(items, transform, cache_dir=cache_dir, hash_transform=pickle_hashing)
     if cache == "none":
         return Dataset(items, transform)
     raise UsageError("GM-U040", "unknown cache", got=cache, expected="memory, disk or none")

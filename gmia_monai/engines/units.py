@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gmia_monai.data.units import AnonymizationRun
-from gmia_monai.errors import InputError, coded_cause
+from gmia_monai.errors import ExitCode, InputError, coded_cause, end_bundle_run
 from gmia_monai.transforms.frame import frame_key
 
 __all__ = ["UnitDataset", "run_units", "unit_batch", "unit_loader"]
@@ -87,9 +87,14 @@ def unit_batch(
 
 
 def run_units(evaluator: Evaluator, writer: Any) -> None:
-    """Runs the unfinished units; where all are done, the tables are written again and nothing is computed."""
+    """Runs the unfinished units; where all are done, the tables are written again and nothing is computed.
+
+    ``python -m monai.bundle`` ends with 1 where an image was rejected.
+    """
     if len(evaluator.data_loader) == 0:
         _log.info("all units are done already")
         writer.finish()
     else:
         evaluator.run()
+    if any(row["status"] == "rejected" for row in writer.run.rows()):
+        end_bundle_run(ExitCode.SOME_REJECTED)

@@ -31,11 +31,12 @@ def evaluate_latent_optimization(
             or as the text of a CSV. Rows with an empty cell (images that were skipped) are counted and left out.
         context: what the result lines share; put the margin into ``context.system``.
         patients: patient of each row, for intervals; without them there are none.
-        margin_cos: the margin m; adds the share of written images whose cosine exceeds it.
+        margin_cos: the margin m; adds the share of images whose cosine, as written, is at most m.
         n_boot: bootstrap resamples of patients.
 
     Returns:
-        ``latent_optimization.<figure>.v1`` with figure ``converged`` (share), ``steps_median``, ``cos_before_median``,
+        ``latent_optimization.<figure>.v1`` with figure ``converged`` (share, in the loop), ``within_margin`` (share, as
+        written: rounding to the depth of the file moves the cosine), ``steps_median``, ``cos_before_median``,
         ``cos_before_mean``, ``cos_after_median``, ``cos_after_mean``, ``utility_drift_median``, ``seconds_mean``.
 
     Raises:
@@ -53,6 +54,9 @@ def evaluate_latent_optimization(
         "utility_drift_median": ("utility_drift", _median),
         "seconds_mean": ("seconds", _mean),
     }
+    if margin_cos is not None:
+        table["within_margin"] = (table["cos_after"] <= margin_cos).astype(np.float64)
+        figures = {"converged": figures.pop("converged"), "within_margin": ("within_margin", _mean), **figures}
     shared: dict[str, object] = {"n_skipped": len(rows) - len(kept)}
     if margin_cos is not None:
         shared["margin_cos"] = margin_cos
@@ -60,10 +64,8 @@ def evaluate_latent_optimization(
     for figure, (column, statistic) in figures.items():
         values = table[column]
         extra = dict(shared)
-        if column != "converged":
+        if column not in ("converged", "within_margin"):
             extra["quantiles_05_25_75_95"] = [round(float(q), 6) for q in np.quantile(values, [0.05, 0.25, 0.75, 0.95])]
-        if column == "cos_after" and margin_cos is not None:
-            extra["share_above_margin"] = round(float((values > margin_cos).mean()), 6)
         value: Interval | float = statistic(values, np.ones(len(values)))
         if member is not None:
             bound = lambda w, values=values, statistic=statistic: statistic(values, w)  # noqa: E731

@@ -70,7 +70,8 @@ def evaluate_identity(
 
     Returns:
         For random negatives (the trial's form) and for matched negatives (patients of equal weight)
-        ``verification_auc``, ``equal_error_rate`` and ``tar_at_far_1pct``, all ``.T1.<attacker>.v1``; and
+        ``verification_auc``, ``equal_error_rate`` and ``tar_at_far_1pct``, all ``.T1.<attacker>.v1``; for random ones
+        ``verification_auc_patients_equal``, the same pairs with the protocol's weights, too; and
         ``rank_1``, ``map_at_r`` ``.<attacker>.v1``.
     """
     if len(images) != len(cohort):
@@ -118,10 +119,14 @@ def _verification(
     }
     tar_extra = {"reason": tar.reason} if tar.reason else {"threshold_cos": _rounded(tar.threshold)}
     statistics = {
-        "verification_auc": (scores.auc, {"patients_equal": _rounded(scores.auc(pairs.weight))}),
+        "verification_auc": (scores.auc, {}),
         "equal_error_rate": (scores.eer, {}),
         "tar_at_far_1pct": (lambda w: scores.tar_at_far(FALSE_ACCEPT_RATE, w).value, tar_extra),
     }
+    figures = [(name, weights, *statistic) for name, statistic in statistics.items()]
+    if negatives == "random":
+        more = {"weights": "positives: patients equal; negatives: pairs equal"}
+        figures.insert(1, ("verification_auc_patients_equal", pairs.weight, scores.auc, more))
     # an interval rests on the patients who have a positive, so those are the numbers shown
     counted = {
         "n_patients": pairs.n_positive_patients,
@@ -130,9 +135,9 @@ def _verification(
         "attacker": attacker,
     }
     results = []
-    for name, (statistic, more) in statistics.items():
+    for name, weighed, statistic, more in figures:
         interval = pair_bootstrap(
-            statistic, same, pairs.patient_first, pairs.patient_second, weights, n_boot, context.seed
+            statistic, same, pairs.patient_first, pairs.patient_second, weighed, n_boot, context.seed
         )
         results.append(context.result(f"{name}.T1.{attacker}.v1", interval, extra=extra | more, **counted))
     return results

@@ -14,6 +14,7 @@ from filelock import FileLock
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
+from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.errors import ResourceError, is_out_of_memory
 from gmia_monai.typing import PathLike
 
@@ -101,7 +102,8 @@ class RunTracker(MLFlowHandler):
         flat = flatten_settings(self.settings)
         self._log_params({k: str(v)[:500] for k, v in flat.items()})
         path = self.output_dir / "settings.json"
-        path.write_text(json.dumps(flat, indent=2, default=str) + "\n")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(flat, indent=2, default=str) + "\n")
         self.client.log_artifact(self.cur_run.info.run_id, str(path))
 
     def _log_iteration(self, engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from gmia_monai.errors import ResourceError, is_out_of_memory
+from gmia_monai.errors import ResourceError, UsageError, is_out_of_memory
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
 
 __all__ = ["LatentOptimizationInferer"]
 
 _log = logging.getLogger(__name__)
+_TELL_EVERY_S = 10.0
 _FIRST_BATCH = {"cpu": 16, "cuda": 128}
 
 
@@ -26,12 +28,17 @@ class LatentOptimizationInferer(Inferer):
         batch_size: images that are optimised together; None: 16 on a CPU, 128 on a GPU, halved until it fits.
         settings: keyword arguments of :func:`optimize_latents`, e.g. ``margin_cos``, ``max_steps``, ``stop``.
 
+    Raises:
+        UsageError: ``GM-U051`` for a batch size below 1.
+
     Attributes:
         last_result: what the last call found, image by image.
     """
 
     def __init__(self, batch_size: int | None = None, **settings: Any) -> None:
         super().__init__()
+        if batch_size is not None and batch_size < 1:
+            raise UsageError("GM-U051", "batch size below 1", got=batch_size, expected="null or at least 1")
         self.batch_size = batch_size
         self.settings = settings
         self.last_result: LatentOptimizationResult | None = None
@@ -49,7 +56,8 @@ class LatentOptimizationInferer(Inferer):
             seeds: one an image, for ``start_noise``.
             kwargs: not used.
         """
-        self.last_result = self.optimize(inputs, network, seeds)
+        self._told = time.monotonic()
+        self.last_result = self.optimize(inputs, network, seeds, self._tell)
         return self.last_result.image
 
     def optimize(
@@ -92,6 +100,12 @@ class LatentOptimizationInferer(Inferer):
                 continue
             first += chunk.shape[0]
         return LatentOptimizationResult.cat(parts)
+
+    def _tell(self, step: int, unfinished: int) -> None:
+        """A line every ten seconds: a unit of images can take minutes."""
+        if time.monotonic() - self._told >= _TELL_EVERY_S:
+            self._told = time.monotonic()
+            _log.info("step %d, %d images unfinished", step, unfinished)
 
     def _smaller(self, size: int, tried: int, error: Exception) -> int:
         """Half the batch size after an exhausted memory; anything else is raised again."""

@@ -65,7 +65,10 @@ class PathLengthPenalty:
         (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
         squares = gradient.square()
         lengths = squares.sum(2).mean(1).sqrt() if ws.dim() == 3 else squares.sum(1).sqrt()
-        self.mean = self.mean.to(lengths.device).lerp(lengths.detach().mean(), self.decay)
+        self.mean = self.mean.to(lengths.device)
+        mean = self.mean.lerp(lengths.detach().mean(), self.decay)
+        # An update that is not finite is left out by the trainer; the mean must not carry it on into all later ones.
+        self.mean = torch.where(torch.isfinite(mean), mean, self.mean)
         return (lengths - self.mean).square().mean()
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +16,11 @@ from gmia_monai.typing import Image2D, PathLike
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["change_image", "contact_sheet", "optimization_caption", "training_curves", "verification_scores"]
+__all__ = ["change_image", "contact_sheet", "optimization_caption", "verification_scores"]
 
 _BACKGROUND, _INK, _FAINT = 18, 235, 190
 # the font inside Pillow has no glyphs for these
 _PLAIN = str.maketrans({"—": "-", "–": "-", "−": "-", "→": "to", "…": "..."})
-_X_KEYS = ("epoch", "iteration", "step")
 
 
 def contact_sheet(
@@ -120,82 +117,6 @@ def _fitted(text: str, font: Any, width: int) -> str:
     while text and font.getlength(text + "...") > width:
         text = text[:-1]
     return text.rstrip() + "..."
-
-
-def training_curves(history: PathLike, path: PathLike, *, title: str | None = None) -> None:
-    """Draw every numeric series of a training history, one panel a series; ``val_x`` shares the panel of ``x``.
-
-    Args:
-        history: ``.jsonl`` with one object a line, or ``.csv``; ``epoch``, ``iteration`` or ``step`` is the abscissa.
-            A record may lack a series (validation is rarer than training).
-        path: the PNG to write.
-        title: one line above the panels.
-
-    Raises:
-        UsageError: GM-U283 where the history holds no numbers.
-    """
-    records = _read_history(Path(history))
-    x_key = next((key for key in _X_KEYS if any(key in record for record in records)), None)
-    names = [name for name in dict.fromkeys(key for record in records for key in record) if name not in _X_KEYS]
-    series: dict[str, tuple[list[float], list[float]]] = {}
-    for name in names:
-        points = [
-            (record.get(x_key, float(index)) if x_key else float(index), record[name])
-            for index, record in enumerate(records, start=1)
-            if name in record
-        ]
-        if points:
-            series[name] = ([x for x, _ in points], [y for _, y in points])
-    if not series:
-        raise UsageError("GM-U283", "the training history holds no numbers", expected="JSON lines or CSV with numbers")
-    panels: dict[str, list[str]] = {}
-    for name in series:
-        panels.setdefault(name.removeprefix("val_").removeprefix("train_"), []).append(name)
-    across = min(3, len(panels))
-    down = -(-len(panels) // across)
-    figure = _new_figure((4.2 * across, 2.7 * down))
-    axes = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
-    for axis, (panel, members) in zip(axes, panels.items(), strict=False):
-        for name in members:
-            x, y = series[name]
-            validation = name.startswith("val_")
-            marker = "o" if validation or len(x) < 30 else None
-            label = "validation" if validation else "training"
-            colour = "tab:orange" if validation else "tab:blue"
-            axis.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.3, label=label)
-        axis.set_title(panel.replace("_", " "), fontsize=10)
-        axis.set_xlabel(x_key or "record", fontsize=8)
-        axis.tick_params(labelsize=8, labelbottom=True)
-        axis.grid(alpha=0.3)
-        if len(members) > 1:
-            axis.legend(fontsize=8, frameon=False)
-    for axis in axes[len(panels) :]:
-        axis.set_visible(False)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    _save_figure(figure, path)
-
-
-def _read_history(path: Path) -> list[dict[str, float]]:
-    text = path.read_text(encoding="utf-8")
-    raw: list[Mapping[str, Any]]
-    if path.suffix == ".csv":
-        raw = list(csv.DictReader(text.splitlines()))
-    else:
-        try:
-            raw = [json.loads(line) for line in text.split("\n") if line.strip()]
-        except ValueError as error:
-            raise UsageError("GM-U283", "the training history is not JSON lines") from error
-    records = [{key: number for key, cell in record.items() if (number := _finite(cell)) is not None} for record in raw]
-    return [record for record in records if record]
-
-
-def _finite(value: object) -> float | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
 
 
 def verification_scores(

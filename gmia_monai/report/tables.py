@@ -24,11 +24,13 @@ OTHER = "Other"
 
 NOTES = {
     "Identity": "T1: pairs of different images of one patient within one folder. `random` negatives: at most 20 "
-    "positive pairs a patient, pairs of equal weight; `matched` negatives (folder, sex, view, age): patients of equal "
-    "weight. Patients and images: those with a positive pair. Higher means the encoder knows patients apart.",
-    "Utility": "Mean over the findings with enough positive test images; each finding below.",
+    "positive pairs a patient, pairs of equal weight (`_patients_equal`: patients of equal weight, as the protocol has "
+    "it); `matched` negatives (folder, sex, view, age): patients of equal weight. Patients and images: those with a "
+    "positive pair. Higher means the encoder knows patients apart.",
+    "Utility": "Mean over the findings with enough positive test images; each finding below. Images of both folders "
+    "together.",
     "Reconstruction": "Mean over images of the per-image value; PSNR in dB for the data range 1. `pca_k`: linear "
-    "codes of k numbers.",
+    "codes of k numbers. Images of both folders together; by folder below, for they differ.",
     "Latent optimisation": "Research output, measured by the optimiser's own encoder on the images as written: it says "
     "that the optimisation did what it was asked, not that an independent attacker fails.",
 }
@@ -80,6 +82,7 @@ def _section(topic: str, results: Sequence[Result]) -> list[str]:
         parts.append(NOTES[topic])
     parts.append("\n".join(lines))
     parts += _findings(results)
+    parts += _folders(results)
     if commands:
         parts.append("\n".join(f"{number}. `{command}`" for number, command in enumerate(commands, start=1)))
     return parts
@@ -101,6 +104,20 @@ def _findings(results: Sequence[Result]) -> list[str]:
             lines.append(_row([name, _count(positive.get(name)), *shown]))
         tables += [f"Findings, {key[0]}, {key[1]}:", "\n".join(lines)]
     return tables
+
+
+def _folders(results: Sequence[Result]) -> list[str]:
+    """A table of the folders whose images lines pool, for lines that carry the means of each."""
+    detailed = [result for result in results if isinstance(result.extra.get("per_folder"), dict)]
+    names = list(dict.fromkeys(name for result in detailed for name in result.extra["per_folder"]))
+    if not names:
+        return []
+    lines = [_row(["figure", "system", *names]), _row(["---", "---", *["---:"] * len(names)])]
+    for result in detailed:
+        means = [result.extra["per_folder"].get(name, {}).get("mean") for name in names]
+        shown = [_format(mean) if isinstance(mean, float | int) else "–" for mean in means]
+        lines.append(_row([f"`{result.name}`", result.system, *shown]))
+    return ["By folder:", "\n".join(lines)]
 
 
 def _row(cells: Sequence[str]) -> str:

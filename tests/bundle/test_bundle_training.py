@@ -288,9 +288,7 @@ def test_networks_of_the_one_gpu_profiles_take_their_size(profile, manifest):
 
 
 def test_the_paper_profile_trains_for_as_many_images_as_the_paper():
-    config = ConfigParser.load_config_files(
-        [str(CONFIGS / "train.yaml"), str(CONFIGS / "profiles" / "cxr256.yaml")]
-    )
+    config = ConfigParser.load_config_files([str(CONFIGS / "train.yaml"), str(CONFIGS / "profiles" / "cxr256.yaml")])
     images = config["max_epochs"] * config["epoch_length"] * config["batch_size"]
     assert images == pytest.approx(6_854_000, rel=0.005)
     assert config["epoch_length"] == 50_875 // config["batch_size"]

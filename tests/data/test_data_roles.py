@@ -74,6 +74,16 @@ def test_overlap_is_refused(tmp_path):
         check_disjoint({"S": _cohort((tmp_path / "1.png", "a")), "T": _cohort((tmp_path / "link.png", "b"))})
 
 
+def test_copies_under_another_name_are_refused(tmp_path):
+    ends = bytes(1 << 13)  # uncompressed images with a black border end alike and are no copies
+    for name, content in (("1", b"a"), ("2", b"b"), ("3", b"a")):
+        (tmp_path / name).write_bytes(content + ends)
+    one, two, copy = (_cohort((tmp_path / name, name)) for name in "123")
+    check_disjoint({"S": one, "T": two})
+    with pytest.raises(ManifestError, match="GM-M037.*1 shared"):
+        check_disjoint({"S": one, "V1": two, "T": copy})
+
+
 def test_roles_of_the_real_data_are_disjoint_and_complete(cxr_dir):
     cohort = load_cohort(dataset_dir=cxr_dir)
     parts = {role: cohort.role(role) for role in ("S", "A", "V1", "V2", "T")}

@@ -127,9 +127,10 @@ def test_ema_is_the_naive_moving_average_with_copied_buffers():
     assert buffers and all(torch.equal(v, buffers[k]) for k, v in ema.named_buffers())
 
 
-def test_an_update_that_is_not_finite_is_left_out():
-    trainer = _trainer(3)
-    trainer.data_loader[1]["image"][0, 0, 0, 0] = float("nan")
+@pytest.mark.parametrize("bad", [1, 2])  # without and with a path-length phase
+def test_an_update_that_is_not_finite_is_left_out(bad):
+    trainer = _trainer(5)
+    trainer.data_loader[bad]["image"][0, 0, 0, 0] = float("nan")
     states = []
 
     def record(engine: Any) -> None:
@@ -137,9 +138,10 @@ def test_an_update_that_is_not_finite_is_left_out():
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, record)
     trainer.run()
-    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
-    assert any(not torch.equal(v, states[2][k]) for k, v in states[1].items())
-    assert all(torch.isfinite(v).all() for v in states[2].values())
+    assert all(torch.equal(v, states[bad][k]) for k, v in states[bad - 1].items())
+    assert any(not torch.equal(v, states[bad + 1][k]) for k, v in states[bad].items())
+    assert all(torch.isfinite(v).all() for v in states[-1].values())
+    assert torch.isfinite(trainer.path_length.mean) and trainer.path_length.mean > 0
 
 
 def test_many_left_out_updates_in_a_row_stop_the_training():

@@ -31,7 +31,17 @@ def _cohort(spec: str) -> Cohort:
 
 
 ITEMS = [{"image": float(i), "label": i, "patient": 0, "patient_id": "secret", "key": "k"} for i in range(3)]
-DOUBLE = Compose([Lambdad("image", lambda x: 2 * x)])
+
+
+def _double(x: float) -> float:
+    return 2 * x
+
+
+def _treble(x: float) -> float:
+    return 3 * x
+
+
+DOUBLE = Compose([Lambdad("image", _double)])
 
 
 @pytest.mark.parametrize("cache, kind", [("memory", CacheDataset), ("disk", PersistentDataset), ("none", Dataset)])
@@ -41,6 +51,12 @@ def test_every_cache_gives_the_transformed_items_without_identifiers(tmp_path, c
     assert [dataset[i]["image"] for i in range(3)] == [0.0, 2.0, 4.0]
     assert dataset[1].keys() == {"image", "label", "patient"}
     assert (tmp_path / "cache").exists() == (cache == "disk")
+
+
+def test_the_disk_cache_of_another_transform_is_not_used(tmp_path):
+    folder = str(tmp_path / "cache")
+    assert make_dataset(ITEMS, DOUBLE, "disk", folder)[1]["image"] == 2.0
+    assert make_dataset(ITEMS, Compose([Lambdad("image", _treble)]), "disk", folder)[1]["image"] == 3.0
 
 
 def test_caches_that_cannot_be_are_refused():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,19 +91,31 @@ def test_the_evaluator_gets_images_and_seeds() -> None:
     assert (targets, args, kwargs) == (None, (), {"seeds": [3, 4]})
 
 
+class _Writer:
+    def __init__(self, called: list[str], statuses: list[str]) -> None:
+        self.called = called
+        self.run = SimpleNamespace(rows=lambda: iter([{"status": status} for status in statuses]))
+
+    def finish(self) -> None:
+        self.called.append("finish")
+
+
+def _evaluator(called: list[str], pending: int) -> SimpleNamespace:
+    return SimpleNamespace(data_loader=range(pending), run=lambda: called.append("run"))
+
+
 @pytest.mark.parametrize("pending", [0, 2])
 def test_where_all_is_done_only_the_tables_are_written(pending) -> None:
     called: list[str] = []
-
-    class Evaluator:
-        data_loader = range(pending)
-
-        def run(self) -> None:
-            called.append("run")
-
-    class Writer:
-        def finish(self) -> None:
-            called.append("finish")
-
-    run_units(Evaluator(), Writer())
+    run_units(_evaluator(called, pending), _Writer(called, ["anonymized", "rejected"]))
     assert called == (["run"] if pending else ["finish"])
+
+
+@pytest.mark.parametrize("pending", [0, 2])
+def test_the_program_says_by_its_exit_code_that_an_image_was_rejected(pending, monkeypatch) -> None:
+    program = SimpleNamespace(__spec__=SimpleNamespace(name="monai.bundle.__main__"))
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    run_units(_evaluator([], pending), _Writer([], ["anonymized"]))
+    with pytest.raises(SystemExit) as ended:
+        run_units(_evaluator([], pending), _Writer([], ["anonymized", "rejected"]))
+    assert ended.value.code == 1

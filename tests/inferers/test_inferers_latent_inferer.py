@@ -71,6 +71,14 @@ def test_the_batch_is_halved_until_it_fits(toy, images, error, caplog) -> None:
     assert max(toy.synthesis.tried) == 1
 
 
+def test_long_work_says_how_far_it_is(toy, images, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("gmia_monai.inferers.latent_inferer._TELL_EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO):
+        LatentOptimizationInferer(**SETTINGS)(images, toy)
+    assert caplog.messages[0].startswith("step 0, ") and len(caplog.messages) > 3
+    assert caplog.messages[-1].endswith(" 0 images unfinished")
+
+
 def test_an_image_that_does_not_fit_alone_is_a_coded_error(toy, images) -> None:
     toy.synthesis = SmallMemory(toy.synthesis, 0, torch.OutOfMemoryError("out of memory"))
     with pytest.raises(ResourceError) as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -15,7 +14,6 @@ from gmia_monai.report.figures import (
     change_image,
     contact_sheet,
     optimization_caption,
-    training_curves,
     verification_scores,
 )
 
@@ -78,29 +76,6 @@ def test_change_is_grey_where_nothing_changed():
 def test_caption_says_when_an_image_did_not_converge():
     assert optimization_caption(0.931, -0.02, 8, True) == "cosine 0.93 to -0.02 · 8 steps"
     assert "not converged" in optimization_caption(0.9, 0.3, 1000, False)
-
-
-def test_training_curves_from_json_lines_and_csv(tmp_path):
-    records = [{"epoch": e, "loss": 1 / e, "note": "text"} for e in (1, 2, 3)]
-    records[0]["val_loss"], records[2]["val_loss"] = 1.2, 0.4
-    history = tmp_path / "history.jsonl"
-    history.write_text("\n".join(map(json.dumps, records)) + "\n")
-    training_curves(history, tmp_path / "curves.png", title="t")
-    picture = _read(tmp_path / "curves.png").astype(int)
-    blue = (picture[..., 2] - picture[..., 0] > 80).sum()
-    orange = (picture[..., 0] - picture[..., 2] > 120).sum()
-    assert blue > 200 and orange > 200
-    table = tmp_path / "history.csv"
-    table.write_text("iteration,loss,psnr\n1,0.5,\n2,0.4,21\n3,nan,22\n")
-    training_curves(table, tmp_path / "csv.png")
-    assert _read(tmp_path / "csv.png").shape[1] > 1.5 * _read(tmp_path / "curves.png").shape[1]
-
-
-def test_training_curves_refuse_an_empty_history(tmp_path):
-    for name, text in (("a.jsonl", ""), ("b.jsonl", '{"note": "x"}'), ("c.jsonl", "not json"), ("d.csv", "a,b\nx,y\n")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(UsageError, match="GM-U283"):
-            training_curves(tmp_path / name, tmp_path / "out.png")
 
 
 def test_score_histogram_separates_colours(tmp_path):

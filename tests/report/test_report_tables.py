@@ -13,6 +13,7 @@ from gmia_monai.report.tables import main, results_markdown
 def _results():
     one, two = RunContext("unchanged", "cxr64", command="make identity"), RunContext("gmia m=0", "cxr64", command="x|y")
     per_finding = {"per_finding": {"Effusion": 0.812, "Mass": 0.6}, "n_positive": {"Effusion": 120, "Mass": 31}}
+    folders = {"per_folder": {"a": {"mean": 27.85, "n_images": 3}, "b": {"mean": 26.0, "n_images": 2}}}
     return [
         one.result(
             "verification_auc.T1.frozen.v1",
@@ -24,7 +25,7 @@ def _results():
         ),
         one.result("tar_at_far_1pct.T1.frozen.v1", float("nan"), n_patients=9, n_images=9, extra={"reason": "too few"}),
         one.result("utility_macro_auroc.v1", 0.7, n_patients=675, n_images=2124, extra=per_finding),
-        one.result("reconstruction_psnr.v1", 27.123, n_patients=675, n_images=2124, system="pca_128"),
+        one.result("reconstruction_psnr.v1", 27.123, n_patients=675, n_images=2124, system="pca_128", extra=folders),
         two.result("latent_optimization.steps_median.v1", 8.0, n_patients=None, n_images=1326),
         one.result("something_new.v1", 0.0001, n_patients=1, n_images=1),
     ]
@@ -40,6 +41,9 @@ def test_page_has_every_result_under_its_topic():
     assert "– (too few)" in identity and "1. `make identity`" in identity
     assert "| Effusion | 120 | 0.812 |" in sections["Utility"]
     assert "| pca_128 | cxr64 | 27.12 |" in sections["Reconstruction"]
+    assert "| figure | system | a | b |" in sections["Reconstruction"]
+    assert "| `reconstruction_psnr.v1` | pca_128 | 27.85 | 26 |" in sections["Reconstruction"]
+    assert "By folder" not in sections["Utility"]
     assert "| gmia m=0 | cxr64 | 8 | – | – | 1,326 |" in sections["Latent optimisation"]
     assert "`something_new.v1`" in sections["Other"]
     for part in sections.values():  # each table has rows of one width
