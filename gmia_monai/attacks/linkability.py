@@ -3,19 +3,18 @@
 ``inner``: two released images of one person (threat model T3). ``outer``: a released image and its source (T2). Here
 the pairs are balanced and hold negatives, and the threshold is that of the highest F1 on V2 releases. Beside it stands
 the published protocol under the name ``paper``: the threshold of real pairs, the optimiser's own encoder, and for
-``outer`` no negatives at all, so that accuracy and TAR are one number, F1 a function of it, and what is printed as "FAR"
-is the share of rejected positives: the false-reject rate.
+``outer`` no negatives at all, so that accuracy and TAR are one number, F1 a function of it, and what is printed as
+"FAR" is the share of rejected positives: the false-reject rate.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.release import Release
 from gmia_monai.data.threats import threat_pairs
@@ -47,16 +46,15 @@ class LinkabilityAttack:
     """Verdicts by each attacker, and by the published protocol.
 
     Args:
-        attackers: name to a function that makes the attacker anew; with ``frozen`` among them the published protocol
-            is scored, too.
+        attackers: who gives the verdicts; with ``frozen`` among them the published protocol is scored, too.
         seed: seed of attackers and pairs.
         n_boot: bootstrap resamples.
     """
 
     name = "linkability"
 
-    def __init__(self, attackers: Mapping[str, Callable[[], Attacker]], seed: int = 0, n_boot: int = 500) -> None:
-        self.attackers = dict(attackers)
+    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+        self.attackers = attackers
         self.seed = seed
         self.n_boot = n_boot
         self._fitted: dict[str, Attacker] = {}
@@ -67,10 +65,8 @@ class LinkabilityAttack:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits the attackers and chooses their thresholds on V2."""
         self._knowledge = knowledge
-        for name, make in self.attackers.items():
-            attacker = make()
-            attacker.fit(knowledge, self.seed)
-            self._fitted[name] = attacker
+        for name in self.attackers:
+            attacker = self._fitted[name] = self.attackers.fitted(name, self.seed, knowledge)
             for side, threat in _SIDES.items():
                 pairs = self._balanced(knowledge.choice, threat)
                 scores = attacker.score(knowledge.choice, pairs, threat)

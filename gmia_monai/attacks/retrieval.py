@@ -1,20 +1,20 @@
 """Retrieval: a released image looks for its patient in a gallery of real images, and the reverse.
 
-Rank-1, rank-5, precision@1 and mAP@R as in Packhäuser et al. (Scientific Reports 12:14851, 2022). The source of the query
-is left out of the gallery, so that another image of the person has to be found (threat model T1). What is found grows
-rarer with the gallery: the curve over its size is the expectation over all galleries of that size.
+Rank-1 (which is precision@1), rank-5 and mAP@R as in Packhäuser et al. (Scientific Reports 12:14851, 2022). The source
+of the query is left out of the gallery, so that another image of the person has to be found (threat model T1). What is
+found grows rarer with the gallery: the curve over its size is the expectation over all galleries of that size.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap
 from gmia_monai.metrics.results import Result, RunContext
@@ -22,7 +22,6 @@ from gmia_monai.metrics.retrieval import Identification, identify
 
 __all__ = ["GALLERY_SIZES", "RetrievalAttack"]
 
-_log = logging.getLogger(__name__)
 GALLERY_SIZES = (10, 30, 100, 300, 1000, 3000, 10000)
 _DIRECTIONS = ("released_in_real", "real_in_released")
 
@@ -31,7 +30,7 @@ class RetrievalAttack:
     """Retrieval by each attacker that embeds images.
 
     Args:
-        attackers: name to a function that makes the attacker anew.
+        attackers: those of them that embed images are used.
         seed: seed of the attackers.
         n_boot: bootstrap resamples.
 
@@ -41,10 +40,8 @@ class RetrievalAttack:
 
     name = "retrieval"
 
-    def __init__(
-        self, attackers: Mapping[str, Callable[[], EmbeddingAttacker]], seed: int = 0, n_boot: int = 500
-    ) -> None:
-        self.attackers = dict(attackers)
+    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+        self.attackers = attackers
         self.seed = seed
         self.n_boot = n_boot
         self._fitted: dict[str, EmbeddingAttacker] = {}
@@ -55,17 +52,13 @@ class RetrievalAttack:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits the attackers and finds the one with the highest mAP@R on V2 for each direction."""
         self._knowledge = knowledge
-        for name, make in self.attackers.items():
-            _log.info("fitting attacker %s", name)
-            self._fitted[name] = make()
-            self._fitted[name].fit(knowledge, self.seed)
+        self._fitted = self.attackers.embedding(self.seed, knowledge)
         for direction in _DIRECTIONS:
             found = {name: self._identify(a, knowledge.choice, direction) for name, a in self._fitted.items()}
             self._best_on_choice[direction] = max(found, key=lambda name: found[name].map_at_r())
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """Result lines: ``rank_1``, ``rank_5``, ``precision_at_1`` (patients of equal weight), ``map_at_r``, for each
-        direction and attacker, and for the worst one.
+        """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` for each direction and attacker, and for the worst one.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U264`` where no patient has two images in one folder.

@@ -1,15 +1,15 @@
 """Singling out: how well does a released image hide among the others from who holds its source?
 
-Hidden rate and local cloaking as published with the avatar method (Guillaudeux et al., npj Digital Medicine 6:37, 2023),
-on the embeddings of the strongest attacker on V2 as well as on the optimiser's own. The published figures count images,
-so that an image of the same patient "hides" its source, and look at one side only: a system that puts each image at the
-far side of its own identity scores a perfect hidden rate, while the farthest image gives the source away. So patients
-are counted, too, and the place of the own image among all others is looked at from both sides.
+Hidden rate and local cloaking as published with the avatar method (Guillaudeux et al., npj Digital Medicine 6:37,
+2023), under each attacker that embeds images. The published figures count images, so that an image of the same patient
+"hides" its source, and look at one side only: a system that puts each image at the far side of its own identity scores
+a perfect hidden rate, while the farthest image gives the source away. So patients are counted, too, and the place of
+the own image among all others is looked at from both sides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap
 from gmia_monai.metrics.results import Result, RunContext
@@ -91,17 +92,15 @@ class SinglingOutAttack:
     """Hidden rate and local cloaking under each attacker that embeds images.
 
     Args:
-        attackers: name to a function that makes the attacker anew.
+        attackers: those of them that embed images are used.
         seed: seed of the attackers.
         n_boot: bootstrap resamples.
     """
 
     name = "singling_out"
 
-    def __init__(
-        self, attackers: Mapping[str, Callable[[], EmbeddingAttacker]], seed: int = 0, n_boot: int = 500
-    ) -> None:
-        self.attackers = dict(attackers)
+    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+        self.attackers = attackers
         self.seed = seed
         self.n_boot = n_boot
         self._fitted: dict[str, EmbeddingAttacker] = {}
@@ -110,9 +109,7 @@ class SinglingOutAttack:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits the attackers."""
         self._knowledge = knowledge
-        for name, make in self.attackers.items():
-            self._fitted[name] = make()
-            self._fitted[name].fit(knowledge, self.seed)
+        self._fitted = self.attackers.embedding(self.seed, knowledge)
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Result lines for each attacker: ``hidden_rate`` (as published), ``hidden_rate_patient``,

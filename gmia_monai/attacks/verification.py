@@ -7,8 +7,7 @@ of its own.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
+from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.errors import UsageError
@@ -26,7 +26,6 @@ from gmia_monai.metrics.verification import SortedScores
 
 __all__ = ["VerificationAttack"]
 
-_log = logging.getLogger(__name__)
 _RATES = {"tar_at_far_1pct": 0.01, "tar_at_far_0_1pct": 0.001}
 _NEGATIVES = ("matched", "random")
 
@@ -45,7 +44,7 @@ class VerificationAttack:
     """All attackers under all threat models.
 
     Args:
-        attackers: name to a function that makes the attacker anew.
+        attackers: who scores the pairs.
         seeds: seeds of the attackers.
         threats: threat models.
         n_boot: bootstrap resamples.
@@ -59,14 +58,14 @@ class VerificationAttack:
 
     def __init__(
         self,
-        attackers: Mapping[str, Callable[[], Attacker]],
+        attackers: AttackerPool,
         seeds: Sequence[int] = (0, 1, 2),
         threats: Sequence[str] = THREATS,
         n_boot: int = 500,
     ) -> None:
-        if not attackers or not seeds:
-            raise UsageError("GM-U316", "verification needs at least one attacker and one seed")
-        self.attackers = dict(attackers)
+        if not seeds:
+            raise UsageError("GM-U316", "verification needs at least one seed")
+        self.attackers = attackers
         self.seeds = tuple(seeds)
         self.threats = tuple(threats)
         self.n_boot = n_boot
@@ -79,12 +78,9 @@ class VerificationAttack:
         """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2."""
         self._knowledge = knowledge
         pairs = {t: _pairs(knowledge.choice, t, "matched") for t in self.threats}
-        for name, make in self.attackers.items():
+        for name in self.attackers:
             for seed in self.seeds:
-                attacker = make()
-                _log.info("fitting attacker %s, seed %d", name, seed)
-                attacker.fit(knowledge, seed)
-                self._fitted[name, seed] = attacker
+                attacker = self._fitted[name, seed] = self.attackers.fitted(name, seed, knowledge)
                 for threat, of_threat in pairs.items():
                     scores = attacker.score(knowledge.choice, of_threat, threat)
                     self._chosen[name, seed, threat] = _choose(scores, of_threat)

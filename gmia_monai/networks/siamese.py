@@ -45,6 +45,8 @@ class SiameseVerifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, features)
         self.head = nn.Linear(features, 1)
+        # A difference speaks against one person, from the first step on.
+        nn.init.constant_(self.head.weight, -8.0 / features)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps ``[b, 1, h, w]`` in [0, 1] to features ``[b, features]`` in (0, 1)."""

@@ -97,7 +97,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
     def _validate(self, pair: RefitPair, judged: Judged, threat: str) -> float:
         self._take(pair)
         pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, 20)
-        return roc_auc(self.score(judged, pairs, threat), pairs.same, pairs.weight)
+        return roc_auc(EmbeddingAttacker.score(self, judged, pairs, threat), pairs.same, pairs.weight)
 
     def _take(self, pair: RefitPair) -> None:
         self.compare = pair.compare

@@ -7,6 +7,8 @@ are averaged, too.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
@@ -17,21 +19,21 @@ from gmia_monai.data.pairs import Pairs
 __all__ = ["AveragingAttacker"]
 
 
-class AveragingAttacker(EmbeddingAttacker):
+class AveragingAttacker:
     """Another attacker, with means in the place of single embeddings.
 
     Args:
         base: attacker that embeds; its cosine or comparison is kept.
     """
 
+    name = "averaging"
+
     def __init__(self, base: EmbeddingAttacker) -> None:
-        super().__init__("averaging")
         self.base = base
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Fits the other attacker."""
         self.base.fit(knowledge, seed)
-        self.compare = self.base.compare
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """One score a pair; under T3 that of the other attacker, for nothing but the two images is held."""
@@ -46,12 +48,8 @@ class AveragingAttacker(EmbeddingAttacker):
             mask = judged.released.astype(np.float64)
             left = _mean_without(released, mask, group, pairs.first, pairs.second if threat == "T1" else None)
         rows = np.arange(len(pairs))
-        places = Pairs(**{**_fields(pairs), "first": rows, "second": rows})
-        return self.compare_positions(left.astype(np.float32), right.astype(np.float32), places)
-
-
-def _fields(pairs: Pairs) -> dict[str, object]:
-    return {name: getattr(pairs, name) for name in Pairs.__dataclass_fields__}
+        places = replace(pairs, first=rows, second=rows)
+        return self.base.compare_positions(left.astype(np.float32), right.astype(np.float32), places)
 
 
 def _groups(judged: Judged) -> Int[np.ndarray, "n"]:
