@@ -137,7 +137,7 @@ class VerificationAttack:
         for label, rate in _RATES.items():
             reason = signed[0].tar_at_far(rate, pairs.weight).reason
             if reason is None:
-                statistics[label] = [lambda w, s=s, rate=rate: s.tar_at_far(rate, w).value for s in signed]
+                statistics[label] = [lambda w, s=s, rate=rate: s.tar_at_far(rate, w, 0.0).value for s in signed]
             else:
                 extras["equal_error_rate"] = extras.get("equal_error_rate", {}) | {f"no_{label}": reason}
         return [

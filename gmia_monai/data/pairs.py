@@ -146,9 +146,7 @@ def with_negatives(
     )
 
 
-def positives_within(
-    cohort: Cohort, limit: int | None, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def positives_within(cohort: Cohort, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """All unordered pairs within a patient and folder, at most ``limit`` a patient."""
     by_patient: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     groups = _groups([(int(p), r.folder) for p, r in zip(cohort.patient_index, cohort, strict=True)])
