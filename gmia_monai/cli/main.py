@@ -56,6 +56,7 @@ def evaluate(
     image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
+    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 600,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Attack a release: how much of the patients behind it can still be found?
@@ -76,6 +77,7 @@ def evaluate(
         image_size=image_size,
         attacks=attack or None,
         seeds=range(seeds),
+        refit={"steps": refit_steps},
         device=device,
     )
     for result in results:

@@ -153,9 +153,9 @@ def test_the_command_shows_the_worst(case, tmp_path, monkeypatch, capsys):
         [
             *["gmia", "evaluate", "--real", str(case / "real" / "manifest.csv"), "--released", str(case / "unchanged")],
             *["--models-dir", str(case / "models"), "--image-size", str(SIZE), "--attack", "retrieval", "--seeds", "1"],
+            *["--refit-steps", "1"],
         ],
     )
-    monkeypatch.setattr("gmia_monai.attacks.refit.RefitRecipe.steps", 1, raising=False)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
