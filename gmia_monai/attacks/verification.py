@@ -107,6 +107,20 @@ class VerificationAttack:
                 results.append(self._worst_line(threat, negatives, context))
         return results
 
+    def figure_data(self) -> dict[str, np.ndarray]:
+        """What pictures are drawn from: matched negatives, first seed, under ``<kind>/<threat>/<attacker>``.
+
+        ``roc``: false- and true-accept rates ``[2, 201]`` of the signed score; ``histogram``: densities of negatives
+        and positives and the edges of their bins, ``[3, 61]`` with a last column of zeros in the first two rows.
+        """
+        data = {}
+        for (name, threat, negatives), (pairs, scores) in self.scores.items():
+            if negatives == "matched":
+                sign = self._chosen[name, self.seeds[0], threat].sign
+                data[f"roc/{threat}/{name}"] = _roc(SortedScores(sign * scores[0], pairs.same), pairs.weight)
+                data[f"histogram/{threat}/{name}"] = _histogram(scores[0], pairs)
+        return data
+
     # -- lines -------------------------------------------------------------------------------------------------------
     def _attacker_lines(
         self,
@@ -210,3 +224,15 @@ def _choose(scores: np.ndarray, pairs: Pairs) -> _Chosen:
     # Fitted and read on the same pairs: a little favourable to the two-sided variant, on V2 alone.
     two_sided = SortedScores(ratio(scores), pairs.same).auc(pairs.weight)
     return _Chosen(1.0 if auc >= 0.5 else -1.0, ratio, max(auc, 1.0 - auc), two_sided)
+
+
+def _roc(scores: SortedScores, weights: np.ndarray) -> np.ndarray:
+    tar, far = scores.accept_rates(weights)
+    grid = np.linspace(0.0, 1.0, 201)
+    return np.stack([grid, np.interp(grid, np.append(far[::-1], 1.0), np.append(tar[::-1], 1.0))])
+
+
+def _histogram(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
+    edges = np.linspace(scores.min(), scores.max() + 1e-9, 61)
+    rows = [np.histogram(scores[k], edges, weights=pairs.weight[k], density=True)[0] for k in (~pairs.same, pairs.same)]
+    return np.stack([*(np.append(row, 0.0) for row in rows), edges])

@@ -64,6 +64,7 @@ def evaluate(
     Attackers learn from releases of role A, are chosen on role V2 and scored on role T, so all three are needed.
     """
     from gmia_monai.evaluation.command import evaluate_release
+    from gmia_monai.report.evaluation import report_handlers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     results = evaluate_release(
@@ -79,6 +80,7 @@ def evaluate(
         seeds=range(seeds),
         refit={"steps": refit_steps},
         device=device,
+        more_handlers=report_handlers,
     )
     for result in results:
         if result.attacker == "worst" and result.value is not None:
@@ -86,6 +88,7 @@ def evaluate(
             negatives = f" ({result.negatives})" if result.negatives else ""
             typer.echo(f"{result.name}{negatives}: {result.value:.3f}{limits}, {result.extra.get('attacker')}")
     typer.echo(f"{output_dir / 'results.jsonl'}: {len(results)} result lines")
+    typer.echo(f"{output_dir / 'report.html'}: the report")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gmia_monai.data.load import load_cohort
@@ -41,6 +41,7 @@ def evaluate_release(
     refit: Mapping[str, Any] | None = None,
     n_boot: int = 500,
     device: str = "cpu",
+    more_handlers: Callable[[AttackLines, RunTracker], Sequence[Any]] = lambda lines, tracker: (),
 ) -> list[Result]:
     """Judges a release, and leaves ``results.jsonl`` and an MLflow run; see ``bundle/configs/evaluate.yaml``.
 
@@ -61,6 +62,7 @@ def evaluate_release(
         refit: settings of :class:`gmia_monai.attacks.refit.RefitRecipe`.
         n_boot: bootstrap resamples.
         device: where networks run.
+        more_handlers: makes further handlers, e.g. :func:`gmia_monai.report.evaluation.report_handlers`.
 
     Raises:
         GmiaError: whatever the release, the manifest or the weights refuse.
@@ -88,4 +90,4 @@ def evaluate_release(
     )
     lines = AttackLines(output_dir, fingerprint, list(made))
     tracker = RunTracker(output_dir, "evaluation", settings | {"system": release.system}, every_iterations=1)
-    return run_attacks(attack_engine(case, made, context), lines, [tracker])
+    return run_attacks(attack_engine(case, made, context), lines, [*more_handlers(lines, tracker), tracker])

@@ -203,11 +203,14 @@ def run_attacks(engine: Engine, lines: AttackLines, handlers: Sequence[Any] = ()
     Args:
         engine: from :func:`attack_engine`.
         lines: writes the lines, and knows what is done.
-        handlers: further handlers, e.g. a :class:`gmia_monai.handlers.RunTracker`.
+        handlers: further handlers, e.g. a :class:`gmia_monai.handlers.RunTracker`; those with a method ``finish`` are
+            also called where all is done already.
     """
     pending = lines.pending()
     if not pending:
         _log.info("all attacks are done already")
+        for handler in handlers:
+            getattr(handler, "finish", lambda: None)()
         return lines.finish()
     for handler in (lines, *handlers):
         handler.attach(engine)
@@ -222,8 +225,10 @@ def attack_fingerprint(case: Case, weights: Sequence[PathLike], settings: Mappin
 
 
 def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext) -> Engine:
-    """An engine whose data are names of attacks, and whose output of each is ``{"attack", "results"}`` with the figures
-    beside them."""
+    """An engine whose data are names of attacks.
+
+    The output of each is ``{"attack", "results", "figure_data"}``, with the value of each line beside them.
+    """
 
     def process(engine: Engine, name: str) -> dict[str, Any]:
         _log.info("attack %s", name)
@@ -231,6 +236,9 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
         attack.fit(case.knowledge)
         results: list[Result] = list(attack.score(case.judged, context))
         figures = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
-        return {"attack": name, "results": results} | {k: v for k, v in figures.items() if v is not None}
+        data = getattr(attack, "figure_data", dict)()
+        return {"attack": name, "results": results, "figure_data": data} | {
+            k: v for k, v in figures.items() if v is not None
+        }
 
     return Engine(process)

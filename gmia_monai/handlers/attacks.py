@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from ignite.engine import Engine, Events
 
 from gmia_monai.dicom.atomic import atomic_path
@@ -23,7 +24,7 @@ class AttackLines:
 
     Args:
         output_dir: folder of the evaluation: ``attacks/<name>.<fingerprint>.jsonl`` for each attack, and
-            ``results.jsonl`` with all of them at the end.
+            ``results.jsonl`` with all of them at the end; an attack's data for pictures in ``.npz`` beside its lines.
         fingerprint: hash of all that decides the figures.
         names: attacks of this run.
     """
@@ -57,6 +58,12 @@ class AttackLines:
         """Writes the lines of the attack of this iteration."""
         output = engine.state.output
         results: Sequence[Result] = output["results"]
+        if output["figure_data"]:
+            with (
+                atomic_path(self.path(output["attack"]).with_suffix(".npz")) as temporary,
+                temporary.open("wb") as file,
+            ):
+                np.savez_compressed(file, **output["figure_data"])
         with atomic_path(self.path(output["attack"])) as temporary:
             temporary.write_text("".join(result.to_json() + "\n" for result in results), encoding="utf-8")
         now = time.monotonic()
@@ -68,6 +75,16 @@ class AttackLines:
             len(self.pending()),
         )
         self._last = now
+
+    def figure_data(self) -> dict[str, np.ndarray]:
+        """Data for pictures of all attacks."""
+        found: dict[str, np.ndarray] = {}
+        for name in self.names:
+            path = self.path(name).with_suffix(".npz")
+            if path.is_file():
+                with np.load(path, allow_pickle=False) as data:
+                    found.update({key: data[key] for key in data.files})
+        return found
 
     def finish(self, engine: Engine | None = None) -> list[Result]:
         """Writes ``results.jsonl`` from the lines of all attacks."""

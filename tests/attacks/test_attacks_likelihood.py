@@ -24,6 +24,15 @@ def test_ratio_of_two_normal_densities():
     assert LikelihoodRatio(scores, same)(at) == pytest.approx(expected, abs=0.25)
 
 
+def test_a_kind_with_one_score_is_found():
+    rng = np.random.default_rng(2)
+    scores, same = rng.normal(0, 0.15, 5000), np.arange(5000) < 200
+    scores[same] = 1.0 + 1e-7 * rng.standard_normal(200)  # the very image: a cosine of 1 but for rounding
+    ratio = LikelihoodRatio(scores, same)
+    assert ratio.probability(scores[same]).min() > 0.99
+    assert expected_calibration_error(ratio.probability(scores), same) < 0.01
+
+
 def test_both_tails_betray():
     rng = np.random.default_rng(1)
     same = rng.random(4000) < 0.5
