@@ -26,13 +26,19 @@ def create_key(path: PathLike) -> Path:
 
     Raises:
         UsageError: GM-U081 where the file exists already; a key is never overwritten, for all handles hang on it.
+            GM-U086 where it cannot be made.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError("GM-U086", "the key's folder cannot be made", got=error.strerror) from error
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         raise UsageError("GM-U081", "the key exists already", next_step="use it, or name another path") from None
+    except OSError as error:
+        raise UsageError("GM-U086", "the key cannot be made there", got=error.strerror) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(secrets.token_hex(KEY_BYTES) + "\n")
         stream.flush()

@@ -70,3 +70,9 @@ def test_key_and_links_stand_outside_the_output(tmp_path, monkeypatch):
     for folder in (out, f"{out}/", ".", "../out"):
         assert default_key_path(folder) == tmp_path.resolve() / "out.key"
         assert links_path(folder) == tmp_path.resolve() / "out.links.csv"
+
+
+def test_a_key_that_cannot_be_made_is_a_coded_error(tmp_path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UsageError, match="GM-U086"):
+        create_key(tmp_path / "file" / "project.key")

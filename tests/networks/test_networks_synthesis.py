@@ -159,3 +159,8 @@ def test_bfloat16_autocast_keeps_the_image_in_float32():
     # Within the rounding of bfloat16 features, and finer than eight bits of the image itself.
     assert (image - net(w)).abs().max() < 0.05
     assert len(image.unique()) > 512
+
+
+def test_a_base_without_channels_at_full_size_is_refused():
+    with pytest.raises(UsageError, match="GM-U012"):
+        SynthesisNetwork(64, 8, channel_base=32, channel_max=8)
