@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
 from gmia_monai.attacks.linkability import LinkabilityAttack
+from gmia_monai.attacks.presence import PresenceAttack
 from gmia_monai.attacks.retrieval import RetrievalAttack
 from gmia_monai.attacks.singling_out import SinglingOutAttack
 from gmia_monai.attacks.verification import VerificationAttack
@@ -15,4 +16,5 @@ ATTACKS: dict[str, type[Attack]] = {
     "retrieval": RetrievalAttack,
     "linkability": LinkabilityAttack,
     "singling_out": SinglingOutAttack,
+    "presence": PresenceAttack,
 }

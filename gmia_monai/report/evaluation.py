@@ -216,6 +216,10 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "As printed by the paper: the optimiser's own encoder and, outside, no pairs of two people. What is "
             "printed there as FAR is the false-reject rate.",
         ),
+        "Presence": (
+            "presence_",
+            "Is a patient among the sources of the release, given another image of that patient? 0.5 is chance.",
+        ),
         "Singling out": (
             ("hidden_rate", "local_cloaking", "place_spread"),
             "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "
