@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
 from gmia_monai.attacks.linkability import LinkabilityAttack
+from gmia_monai.attacks.memorisation import MemorisationAttack
 from gmia_monai.attacks.presence import PresenceAttack
 from gmia_monai.attacks.retrieval import RetrievalAttack
 from gmia_monai.attacks.singling_out import SinglingOutAttack
@@ -17,4 +18,5 @@ ATTACKS: dict[str, type[Attack]] = {
     "linkability": LinkabilityAttack,
     "singling_out": SinglingOutAttack,
     "presence": PresenceAttack,
+    "memorisation": MemorisationAttack,
 }

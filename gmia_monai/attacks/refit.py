@@ -9,10 +9,10 @@ else, always in the same way, does not help itself.
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,33 +20,24 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gmia_monai.attacks.training import Schedule, train
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.transforms.augmentation import BatchAugmentation
 
 __all__ = ["RefitPair", "RefitRecipe", "Side", "refit"]
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class RefitRecipe:
+class RefitRecipe(Schedule):
     """How a network is refitted.
 
     Attributes:
-        steps: updates.
         patients: patients a batch; each gives one image to either side.
-        lr: highest learning rate; rises for a tenth of the steps, then falls by a cosine.
-        weight_decay: of AdamW.
-        validate_every: updates between two validations; the best network by them is kept.
         shift_px, rotate_deg, zoom, contrast, erase_prob: random changes, drawn for each image by itself.
     """
 
-    steps: int = 600
     patients: int = 48
-    lr: float = 5e-4
-    weight_decay: float = 0.05
-    validate_every: int = 100
     shift_px: int = 4
     rotate_deg: float = 6.0
     zoom: float = 0.08
@@ -141,46 +132,24 @@ def refit(
     partners = _partners(released, other)
     if len(partners) < 2:
         raise UsageError("GM-U314", "too few patients on both sides", got=len(partners), expected="at least 2")
-    rng = np.random.default_rng(seed)
     patients = list(partners)
     weight = np.sqrt([len(partners[p]) for p in patients])
     weight /= weight.sum()
     augment = recipe.augmentation()
     pair.to(device)
-    decayed = [p for p in pair.parameters() if p.ndim > 1]
-    others = [p for p in pair.parameters() if p.ndim <= 1 and p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=recipe.lr,
-    )
-    best, best_state = -math.inf, copy.deepcopy(pair.state_dict())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for step in range(recipe.steps + 1):
-            if validate is not None and (step % recipe.validate_every == 0 or step == recipe.steps):
-                figure = validate(pair.eval())
-                _log.info("refit step %d of %d: %.4f", step, recipe.steps, figure)
-                if figure > best:
-                    best, best_state = figure, copy.deepcopy(pair.state_dict())
-            if step == recipe.steps:
-                break
-            _set_rate(optimizer, recipe.lr, step, recipe.steps)
-            n = min(recipe.patients, len(patients))
-            drawn = rng.choice(len(patients), size=n, replace=False, p=weight)
-            i, j = np.array([partners[patients[d]][rng.integers(len(partners[patients[d]]))] for d in drawn]).T
-            mirrored = (torch.rand(n, 1, 1, 1) < 0.5).to(device)
-            sides = (augment(torch.from_numpy(x).to(device)) for x in (released.pixels[i], other.pixels[j]))
-            pair.train()
-            logits = pair.matrix(*(torch.where(mirrored, x.flip(-1), x) for x in sides))
-            target = torch.arange(n, device=device)
-            loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(pair.parameters(), 5.0)
-            optimizer.step()
-    if validate is not None:
-        pair.load_state_dict(best_state)
-    return pair.eval()
+
+    def loss_of(rng: np.random.Generator) -> Tensor:
+        n = min(recipe.patients, len(patients))
+        drawn = [partners[patients[d]] for d in rng.choice(len(patients), size=n, replace=False, p=weight)]
+        i, j = np.array([pairs[rng.integers(len(pairs))] for pairs in drawn]).T
+        mirrored = (torch.rand(n, 1, 1, 1) < 0.5).to(device)
+        sides = (augment(torch.from_numpy(x).to(device)) for x in (released.pixels[i], other.pixels[j]))
+        logits = pair.matrix(*(torch.where(mirrored, x.flip(-1), x) for x in sides))
+        target = torch.arange(n, device=device)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+    train(pair, loss_of, recipe, seed, None if validate is None else partial(validate, pair), name="refit")
+    return pair
 
 
 def _partners(released: Side, other: Side) -> dict[int, list[tuple[int, int]]]:
@@ -197,10 +166,3 @@ def _partners(released: Side, other: Side) -> dict[int, list[tuple[int, int]]]:
         # An image beside itself would teach nothing at all.
         found[patient] = two_exposures or [(i, j) for i, j in pairs if released is not other]
     return {patient: pairs for patient, pairs in found.items() if pairs}
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, lr: float, step: int, steps: int) -> None:
-    rise = max(1, steps // 10)
-    factor = (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-    for group in optimizer.param_groups:
-        group["lr"] = lr * factor

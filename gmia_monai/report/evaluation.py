@@ -220,6 +220,10 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "presence_",
             "Is a patient among the sources of the release, given another image of that patient? 0.5 is chance.",
         ),
+        "Memorisation": (
+            "memorised_share",
+            "Share of released images that are nearer to a training image than all but 1 % of unseen real images are.",
+        ),
         "Singling out": (
             ("hidden_rate", "local_cloaking", "place_spread"),
             "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "
