@@ -13,11 +13,13 @@ from gmia_monai.data.release import RealImages, Release
 
 SIZE = 32
 IMAGES_EACH = 3
+LOWER = np.repeat([0.0, 1.0], SIZE // 2)[:, None]
 
 
 @cache
 def real_images(name: str, n_patients: int = 24, noise: float = 0.03, seed: int = 0) -> RealImages:
-    """Images of patients ``<name>0`` …: an 8 x 8 pattern of grey values for each patient, plus noise."""
+    """Images of patients ``<name>0`` …: an 8 x 8 pattern of grey values for each patient, plus noise; the lower half
+    is brighter in men."""
     rng = np.random.default_rng([seed, *name.encode()])
     records, pixels = [], []
     for p in range(n_patients):
@@ -29,7 +31,7 @@ def real_images(name: str, n_patients: int = 24, noise: float = 0.03, seed: int 
             records.append(
                 ImageRecord(path, f"{name}{p}", view="PA", sex=sex, age=age + i % 2, labels=label, folder="f")
             )
-            pixels.append(signature + noise * rng.standard_normal((SIZE, SIZE)))
+            pixels.append(0.8 * signature + 0.2 * (sex == "M") * LOWER + noise * rng.standard_normal((SIZE, SIZE)))
     array = np.clip(np.stack(pixels), 0, 1).astype(np.float32)[:, None]
     return RealImages(Cohort(tuple(records), findings=("Effusion",)), array)
 

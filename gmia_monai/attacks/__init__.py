@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gmia_monai.attacks.attribute import AttributeAttack
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
 from gmia_monai.attacks.linkability import LinkabilityAttack
 from gmia_monai.attacks.memorisation import MemorisationAttack
@@ -19,4 +20,5 @@ ATTACKS: dict[str, type[Attack]] = {
     "singling_out": SinglingOutAttack,
     "presence": PresenceAttack,
     "memorisation": MemorisationAttack,
+    "attribute": AttributeAttack,
 }

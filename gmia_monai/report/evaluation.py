@@ -224,6 +224,11 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "memorised_share",
             "Share of released images that are nearer to a training image than all but 1 % of unseen real images are.",
         ),
+        "Attributes": (
+            "attribute_auc",
+            "Sex, view and age band from released images; below, from the real images behind them: what there was to "
+            "find.",
+        ),
         "Singling out": (
             ("hidden_rate", "local_cloaking", "place_spread"),
             "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "

@@ -92,7 +92,7 @@ def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level("INFO"):
         _run(case, "unchanged", out)
-    assert "5 of 6 attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
+    assert "6 of 7 attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
 
 
 def test_it_is_silent_on_noise(case, tmp_path):
