@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -11,10 +12,12 @@ from types import ModuleType
 import pytest
 import torch
 
+from gmia_monai.metrics.results import read_results
 from gmia_monai.networks import IdentityNet, UtilityNet, load_recorded, save_network
 from gmia_monai.weights import read_index, read_metadata
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+BUNDLE = SCRIPTS.parent / "bundle"
 
 
 def _script(name: str) -> ModuleType:
@@ -45,6 +48,17 @@ def test_collected_weights_are_the_trained_ones_and_keep_what_describes_them(tmp
     # The DenseNet121 is too large for the zoo in float32.
     torch.testing.assert_close(load_recorded(models, "utility")(x), utility.eval()(x), atol=1e-2, rtol=1e-2)
     assert (models / "utility.safetensors").stat().st_size < 15e6
+
+
+def test_result_lines_are_of_the_weights_that_are_shipped():
+    index = read_index(BUNDLE / "models")
+    used = {"identity": ["identity"], "utility": ["utility"], "reconstruction": ["aegan"]}
+    used["latent_optimization"] = ["aegan", "identity", "utility"]
+    for part, models in used.items():
+        text = "".join(index[model]["sha256"] for model in models)
+        expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+        lines = read_results(BUNDLE / "docs" / "results" / f"{part}.jsonl")
+        assert lines and {line.config_hash for line in lines} == {expected}
 
 
 def test_missing_training_is_a_coded_error(tmp_path, capsys):
