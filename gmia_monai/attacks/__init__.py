@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gmia_monai.attacks.attribute import AttributeAttack
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
+from gmia_monai.attacks.inversion import InversionAttack
 from gmia_monai.attacks.linkability import LinkabilityAttack
 from gmia_monai.attacks.memorisation import MemorisationAttack
 from gmia_monai.attacks.presence import PresenceAttack
@@ -21,4 +22,5 @@ ATTACKS: dict[str, type[Attack]] = {
     "presence": PresenceAttack,
     "memorisation": MemorisationAttack,
     "attribute": AttributeAttack,
+    "inversion": InversionAttack,
 }

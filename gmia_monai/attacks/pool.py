@@ -32,6 +32,9 @@ class AttackerPool:
         self._fitted: dict[tuple[str, int], Attacker] = {}
         self._knowledge: AttackerKnowledge | None = None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
 

@@ -39,6 +39,7 @@ def evaluate_release(
     seeds: Sequence[int] = (0, 1, 2),
     roles: Mapping[str, str] | None = None,
     refit: Mapping[str, Any] | None = None,
+    train_steps: int | None = None,
     n_boot: int = 500,
     device: str = "cpu",
     more_handlers: Callable[[AttackLines, RunTracker], Sequence[Any]] = lambda lines, tracker: (),
@@ -60,6 +61,7 @@ def evaluate_release(
         seeds: of the attackers.
         roles: other roles than those of the protocol, by purpose.
         refit: settings of :class:`gmia_monai.attacks.refit.RefitRecipe`.
+        train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples.
         device: where networks run.
         more_handlers: makes further handlers, e.g. :func:`gmia_monai.report.evaluation.report_handlers`.
@@ -81,8 +83,14 @@ def evaluate_release(
     )
     arcface, snn = (attacker_weights(models_dir, stem) for stem in ("arcface", "siamese"))
     attackers = usable_attackers(case.knowledge.frozen is not None, arcface, snn)
-    made = make_attacks(attacks, attackers, arcface, snn, seeds, refit, n_boot, device)
-    settings = {"attackers": attackers, "seeds": list(seeds), "refit": dict(refit or {}), "n_boot": n_boot}
+    made = make_attacks(attacks, attackers, arcface, snn, seeds, refit, train_steps, n_boot, device)
+    settings = {
+        "attackers": attackers,
+        "seeds": list(seeds),
+        "refit": dict(refit or {}),
+        "n_boot": n_boot,
+        "train_steps": train_steps,
+    }
     fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)
     release = case.judged.release
     context = RunContext(

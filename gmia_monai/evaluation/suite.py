@@ -21,6 +21,7 @@ from gmia_monai.attacks.attackers import NetworkEmbedder, make_attackers
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import RefitRecipe
+from gmia_monai.attacks.training import Schedule
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
@@ -44,6 +45,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 MIN_PATIENTS = 2
+TRAINED_ATTACKS = ("attribute", "inversion")
 ROLE_OF = {"training": "S+A", "own": "A", "choice": "V2", "judged": "T"}
 
 
@@ -140,6 +142,7 @@ def make_attacks(
     snn: Sequence[PathLike] = (),
     seeds: Sequence[int] = (0, 1, 2),
     recipe: RefitRecipe | Mapping[str, Any] | None = None,
+    train_steps: int | None = None,
     n_boot: int = 500,
     device: str = "cpu",
 ) -> dict[str, Attack]:
@@ -152,6 +155,7 @@ def make_attacks(
         snn: weights of the Siamese one.
         seeds: seeds of the attackers; attacks other than verification use the first.
         recipe: how adaptive attackers are refitted.
+        train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples of each interval.
         device: where networks run.
 
@@ -164,12 +168,17 @@ def make_attacks(
         raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(ATTACKS))
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
     pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device))
-    return {
-        name: ATTACKS[name](pool, seeds=tuple(seeds), n_boot=n_boot)  # type: ignore[call-arg]
-        if name == "verification"
-        else ATTACKS[name](pool, seed=seeds[0], n_boot=n_boot)  # type: ignore[call-arg]
-        for name in names
-    }
+    made: dict[str, Attack] = {}
+    for name in names:
+        settings: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
+        if name == "verification":
+            settings = {"seeds": tuple(seeds), "n_boot": n_boot}
+        elif name in TRAINED_ATTACKS:
+            settings["device"] = device
+            if train_steps is not None:
+                settings["schedule"] = Schedule(steps=train_steps, lr=2e-3, validate_every=max(1, train_steps // 6))
+        made[name] = ATTACKS[name](pool, **settings)  # type: ignore[call-arg]
+    return made
 
 
 def attacker_weights(models_dir: PathLike | None, stem: str) -> list[Path]:

@@ -229,6 +229,11 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "Sex, view and age band from released images; below, from the real images behind them: what there was to "
             "find.",
         ),
+        "Inversion": (
+            "inversion_",
+            "A network trained to give the real image back; its output is compared with real images, and so is the "
+            "release itself. An inversion that tells less than the release is a failed attack, not a safe release.",
+        ),
         "Singling out": (
             ("hidden_rate", "local_cloaking", "place_spread"),
             "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "

@@ -24,7 +24,7 @@ from gmia_monai.metrics.results import read_results
 from gmia_monai.networks import IdentityNet, save_network
 
 CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "evaluate.yaml"
-FAST = {"seeds": [0], "n_boot": 10, "refit": {"steps": 2, "patients": 4}}
+FAST = {"seeds": [0], "n_boot": 10, "refit": {"steps": 2, "patients": 4}, "train_steps": 2}
 ROLE_OF = {"s": "S", "a": "A", "v": "V2", "t": "T"}
 
 
@@ -92,7 +92,7 @@ def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level("INFO"):
         _run(case, "unchanged", out)
-    assert "6 of 7 attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
+    assert "7 of 8 attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
 
 
 def test_it_is_silent_on_noise(case, tmp_path):
