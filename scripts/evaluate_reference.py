@@ -82,15 +82,17 @@ def utility(options: argparse.Namespace, test: Cohort, images: torch.Tensor) -> 
 def reconstruction(options: argparse.Namespace, cohort: Cohort, test: Cohort, images: torch.Tensor) -> list[Result]:
     """The AE-GAN beside PCA with 512 and 128 components, fitted on the images that it was trained on.
 
-    The AE-GAN is measured on its training images, too: the gap says how much of the error is a lack of generalisation.
+    All are measured on training images, too, spread evenly over them: the gap says how much of the error is a lack of
+    generalisation.
     """
     network = load_recorded(options.models_dir, "aegan")
     train = load_images(cohort.role("S"), options.image_size)
     pca = fit_pca(train.flatten(1).numpy(), 512)
     baselines = {f"pca_{k}": partial(pca_reconstruct, pca.truncated(k)) for k in (512, 128)}
     folders = np.array([record.folder for record in test])
-    seen = cohort.role("S")
     shared = {"batch_size": 64, "n_boot": 500}
+    some = np.linspace(0, len(train) - 1, len(images)).round().astype(int)
+    seen = cohort.role("S")[some]
     with torch.no_grad():
         on_test = evaluate_reconstruction(
             network,
@@ -103,9 +105,11 @@ def reconstruction(options: argparse.Namespace, cohort: Cohort, test: Cohort, im
         )
         on_training = evaluate_reconstruction(
             network,
-            train[: len(images)],
-            seen.patient_index[: len(images)],
+            train[some],
+            seen.patient_index,
             context(options, "aegan_on_training_images", "aegan"),
+            baselines={f"{name}_on_training_images": code for name, code in baselines.items()},
+            folders=np.array([record.folder for record in seen]),
             **shared,
         )
     return on_test + [r for r in on_training if r.name == "reconstruction_psnr.v1"]

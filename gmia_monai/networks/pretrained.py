@@ -105,8 +105,16 @@ def load_anonymizer(folder: PathLike) -> AnonymizerNet:
 
 
 def weights_hashes(folder: PathLike) -> dict[str, str]:
-    """sha256 of the three recorded networks of latent optimisation; empty where one is not recorded."""
+    """sha256 of the three recorded networks of latent optimisation; empty where one is not recorded.
+
+    Raises:
+        IntegrityError: ``GM-W001`` … ``GM-W003`` where a recorded file is not there or is another one: better now than
+            when keys and links have been written.
+    """
     index = read_index(folder)
+    for name in ANONYMIZER_PARTS:
+        if name in index:
+            read_metadata(Path(folder) / index[name]["file"], index[name]["sha256"])
     return {name: index[name]["sha256"] if name in index else "" for name in ANONYMIZER_PARTS}
 
 

@@ -46,7 +46,8 @@ def results_markdown(results: Sequence[Result], command: str = "python -m gmia_m
     parts = [
         "# Results",
         f"Generated from the result lines in `results/` by `{command}`; edits are lost. Intervals are 95 % "
-        "percentile intervals of a bootstrap over patients. Roles and pairs: evaluation protocol v1.",
+        "percentile intervals of a bootstrap over patients. Roles and pairs: evaluation protocol v1. How often the "
+        "test role was looked at, and which targets were missed: the model card.",
     ]
     for topic in (*TOPICS, OTHER):
         chosen = [result for result in results if _topic(result) == topic]
