@@ -61,7 +61,7 @@ class RetrievalAttack:
         """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` for each direction and attacker, and for the worst one.
 
         Raises:
-            UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U264`` where no patient has two images in one folder.
+            UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U327`` where no patient has two images in one folder.
         """
         if self._knowledge is None:
             raise UsageError("GM-U311", "the retrieval attack has not been fitted")
@@ -71,7 +71,7 @@ class RetrievalAttack:
             for name, attacker in self._fitted.items():
                 table = self._identify(attacker, judged, direction)
                 if len(table.query) == 0:
-                    raise UsageError("GM-U264", "no patient has two images in one folder")
+                    raise UsageError("GM-U327", "no patient has two images in one folder")
                 self.tables[name, direction] = table
                 results += self._lines(table, direction, name, context, {})
             worst = self._best_on_choice[direction]
