@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,57 @@ def key_new(
     Handles in the output are keyed hashes: whoever has the key and the names of the sources can link the two.
     """
     typer.echo(f"{create_key(path)}: new project key; keep it secret, and keep a copy where the project's data is kept")
+
+
+@app.command("evaluate")
+def evaluate(
+    released: Annotated[Path, typer.Option(help="Folder of the released images.")],
+    real: Annotated[Path | None, typer.Option(help="Manifest (CSV) of the real images, all roles.")] = None,
+    dataset_dir: Annotated[Path | None, typer.Option(help="Folder of a data set, instead of a manifest.")] = None,
+    links: Annotated[
+        Path | None, typer.Option(help="Handle to source (CSV); by default RELEASED.links.csv where it exists.")
+    ] = None,
+    output_dir: Annotated[Path, typer.Option(help="Folder for result lines.")] = Path("output/evaluation"),
+    models_dir: Annotated[Path | None, typer.Option(help="Weights of the system and of the trained attackers.")] = Path(
+        "bundle/models"
+    ),
+    system: Annotated[str, typer.Option(help="Name for the result lines; that of the folder if not given.")] = "",
+    image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
+    attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
+    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 600,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Attack a release: how much of the patients behind it can still be found?
+
+    Attackers learn from releases of role A, are chosen on role V2 and scored on role T, so all three are needed.
+    """
+    from gmia_monai.evaluation.command import evaluate_release
+    from gmia_monai.report.evaluation import report_handlers
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    results = evaluate_release(
+        real,
+        released,
+        output_dir,
+        dataset_dir=dataset_dir,
+        links=links,
+        models_dir=models_dir if models_dir and models_dir.is_dir() else None,
+        system=system,
+        image_size=image_size,
+        attacks=attack or None,
+        seeds=range(seeds),
+        refit={"steps": refit_steps},
+        device=device,
+        more_handlers=report_handlers,
+    )
+    for result in results:
+        if result.attacker == "worst" and result.value is not None:
+            limits = "" if result.high is None else f" [{result.low:.3f}, {result.high:.3f}]"
+            negatives = f" ({result.negatives})" if result.negatives else ""
+            typer.echo(f"{result.name}{negatives}: {result.value:.3f}{limits}, {result.extra.get('attacker')}")
+    typer.echo(f"{output_dir / 'results.jsonl'}: {len(results)} result lines")
+    typer.echo(f"{output_dir / 'report.html'}: the report")
 
 
 def main() -> None:

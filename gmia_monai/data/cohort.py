@@ -158,19 +158,20 @@ class Cohort(Sequence[ImageRecord]):
         return tuple(roles)
 
     def role(self, name: str, min_patients: int = 0) -> Cohort:
-        """The images of the patients of one role.
+        """The images of the patients of one role, or of several: ``S+A``.
 
         Args:
-            name: one of :data:`gmia_monai.data.roles.ROLES`.
+            name: one of :data:`gmia_monai.data.roles.ROLES`, or some of them with ``+`` between.
             min_patients: refuse a role with fewer patients.
 
         Raises:
             UsageError: ``GM-U031`` if there is no such role.
             ManifestError: ``GM-M035`` if the role has fewer than ``min_patients`` patients.
         """
-        if name not in ROLES:
+        names = name.split("+")
+        if not set(names) <= set(ROLES):
             raise UsageError("GM-U031", "unknown role", got=name, expected=ROLES)
-        part = self[np.array([role == name for role in self.roles], dtype=bool)]
+        part = self[np.array([role in names for role in self.roles], dtype=bool)]
         if len(part.patients) < min_patients:
             raise ManifestError(
                 "GM-M035",

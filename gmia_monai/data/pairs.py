@@ -109,12 +109,25 @@ def t1_pairs(
     if negatives_per_positive < 0 or (max_positives_per_patient is not None and max_positives_per_patient < 1):
         raise UsageError("GM-U038", "numbers of pairs must be positive")
     rng = np.random.default_rng(seed)
-    patient = cohort.patient_index
-    first, second = _positives(cohort, max_positives_per_patient, rng)
+    first, second = positives_within(cohort, max_positives_per_patient, rng)
     anchors = np.where(rng.random(len(first)) < 0.5, first, second)
+    return with_negatives(cohort, first, second, anchors, negatives, negatives_per_positive, match_findings, rng)
+
+
+def with_negatives(
+    cohort: Cohort,
+    first: IntArray,
+    second: IntArray,
+    anchors: IntArray,
+    negatives: str,
+    negatives_per_positive: int,
+    match_findings: bool,
+    rng: np.random.Generator,
+) -> Pairs:
+    """Positives ``first``, ``second`` with negatives drawn for the image ``anchors`` of each."""
+    patient = cohort.patient_index
     wanted = np.bincount(anchors, minlength=len(cohort)) * negatives_per_positive
     negative_first, negative_second, n_short = _negatives(cohort, wanted, negatives, match_findings, rng)
-
     per_patient = np.bincount(patient[first], minlength=len(cohort.patients))
     positive_weight = 1.0 / (per_patient[patient[first]] * max(np.count_nonzero(per_patient), 1))
     negative_weight = np.full(len(negative_first), 1.0 / max(len(negative_first), 1))
@@ -133,7 +146,7 @@ def t1_pairs(
     )
 
 
-def _positives(cohort: Cohort, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def positives_within(cohort: Cohort, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """All unordered pairs within a patient and folder, at most ``limit`` a patient."""
     by_patient: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     groups = _groups([(int(p), r.folder) for p, r in zip(cohort.patient_index, cohort, strict=True)])

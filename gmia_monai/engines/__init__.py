@@ -14,13 +14,14 @@ from gmia_monai.engines.datasets import (
 from gmia_monai.engines.distributed import start_processes, stop_processes
 from gmia_monai.engines.finish import save_trained, start_from
 from gmia_monai.engines.optimizers import lazy_adam, make_optimizer, warm_up_decay
-from gmia_monai.engines.sampling import EpochSampler, patient_balanced_weights
+from gmia_monai.engines.sampling import EpochSampler, PatientPairSampler, patient_balanced_weights
 from gmia_monai.engines.units import UnitDataset, run_units, unit_batch, unit_loader
 
 __all__ = [
     "AEGANTrainer",
     "AugmentedBatch",
     "EpochSampler",
+    "PatientPairSampler",
     "UnitDataset",
     "batch_as_target",
     "disjoint_roles",

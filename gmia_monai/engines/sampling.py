@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 
 import torch
 from torch.utils.data.distributed import DistributedSampler
 
 from gmia_monai.errors import UsageError
 
-__all__ = ["EpochSampler", "patient_balanced_weights"]
+__all__ = ["EpochSampler", "PatientPairSampler", "patient_balanced_weights"]
 
 
 def patient_balanced_weights(patients: list[int], power: float = 1.0) -> list[float]:
@@ -80,3 +80,53 @@ class EpochSampler(DistributedSampler):
             stream = torch.cat([torch.randperm(n, generator=self._generator(k)) for k in range(first, last + 1)])
             draws = stream[start - first * n :][: self.total_size]
         return iter(draws[self.rank :: self.num_replicas].tolist())
+
+
+class PatientPairSampler(EpochSampler):
+    """Draws patients, and two different images of each, one after the other: every batch then holds positive pairs.
+
+    Args:
+        dataset: data set to draw from.
+        patients: patient of each item; patients with one image are drawn, too, as twice that image, so that random
+            changes make it two views. Give ``min_images`` 2 to leave them out.
+        n_draws: images an epoch, over all processes; rounded down to pairs.
+        power: patients are drawn in proportion to ``images ** power``.
+        min_images: patients with fewer images are left out.
+        seed: seed of all draws.
+        num_replicas: number of processes; that of the default group if None.
+        rank: number of this process.
+
+    Raises:
+        UsageError: ``GM-U042`` where nothing is to be drawn.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        patients: Sequence[int],
+        n_draws: int,
+        power: float = 0.5,
+        min_images: int = 2,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        super().__init__(dataset, n_draws // 2 * 2, None, seed, num_replicas, rank)
+        groups: dict[int, list[int]] = {}
+        for i, patient in enumerate(patients):
+            groups.setdefault(patient, []).append(i)
+        self.groups = [torch.tensor(images) for images in groups.values() if len(images) >= min_images]
+        if not self.groups:
+            raise UsageError("GM-U042", "nothing to draw", got="no patient with enough images", expected=min_images)
+        self.patient_weights = torch.tensor([float(len(g)) ** power for g in self.groups], dtype=torch.float64)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = self._generator(self.epoch)
+        n_pairs = self.total_size // 2
+        drawn = torch.multinomial(self.patient_weights, n_pairs, True, generator=generator).tolist()
+        pairs = []
+        for patient in drawn:
+            images = self.groups[patient]
+            order = torch.randperm(len(images), generator=generator)
+            pairs.append((int(images[order[0]]), int(images[order[1 % len(images)]])))
+        return iter([i for pair in pairs[self.rank :: self.num_replicas] for i in pair][: self.num_samples])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gmia_monai.handlers.anonymization import AnonymizationWriter
+from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.handlers.checkpoint import ResumableCheckpoint
 from gmia_monai.handlers.determinism import EpochSeed
 from gmia_monai.handlers.findings import FindingsMetric
@@ -14,6 +15,7 @@ from gmia_monai.handlers.verification import VerificationAUC
 
 __all__ = [
     "AnonymizationWriter",
+    "AttackLines",
     "EpochSeed",
     "FindingsMetric",
     "GradientHandler",

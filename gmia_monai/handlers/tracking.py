@@ -98,6 +98,11 @@ class RunTracker(MLFlowHandler):
         if self.cur_run is not None:
             self.client.log_artifact(self.cur_run.info.run_id, str(path), "images")
 
+    def log_file(self, path: PathLike) -> None:
+        """Logs a file; does nothing outside a run."""
+        if self.cur_run is not None:
+            self.client.log_artifact(self.cur_run.info.run_id, str(path))
+
     def _log_settings(self, engine: Engine) -> None:
         flat = flatten_settings(self.settings)
         self._log_params({k: str(v)[:500] for k, v in flat.items()})

@@ -12,12 +12,14 @@ from gmia_monai.losses.classification import ArcFace, MaskedBCE, positive_weight
 from gmia_monai.losses.identity import cosine, identity_hinge
 from gmia_monai.losses.perceptual import LPIPS, CXRPerceptualLoss, make_perceptual_loss
 from gmia_monai.losses.utility import utility_drift
+from gmia_monai.losses.verification import PairBCE
 
 __all__ = [
     "LPIPS",
     "ArcFace",
     "CXRPerceptualLoss",
     "MaskedBCE",
+    "PairBCE",
     "PathLengthPenalty",
     "cosine",
     "discriminator_logistic_loss",

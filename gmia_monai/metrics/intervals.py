@@ -8,7 +8,7 @@ positive pair as often as its patient's count, since a patient drawn twice is ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,14 @@ from jaxtyping import Bool, Float, Shaped
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.verification import SortedScores
 
-__all__ = ["Interval", "pair_bootstrap", "pair_bootstrap_auc", "patient_bootstrap", "percentile_interval"]
+__all__ = [
+    "Interval",
+    "pair_bootstrap",
+    "pair_bootstrap_auc",
+    "pair_bootstrap_over_seeds",
+    "patient_bootstrap",
+    "percentile_interval",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +118,50 @@ def pair_bootstrap(
     for index, counts in enumerate(_draws(len(names), n_boot, seed)):
         replicates[index] = statistic(base * np.where(same, counts[one], counts[one] * counts[two]))
     return percentile_interval(float(statistic(base)), replicates, level)
+
+
+def pair_bootstrap_over_seeds(
+    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], float]],
+    same: Bool[np.ndarray, "n"],
+    patient_first: Shaped[np.ndarray, "n"],
+    patient_second: Shaped[np.ndarray, "n"],
+    weights: Float[np.ndarray, "n"] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the mean of a statistic over attackers of several seeds, by drawing patients and seeds.
+
+    Args:
+        statistics: the statistic of each seed's attacker, as in :func:`pair_bootstrap`.
+        same: whether a pair is positive, shape ``n``.
+        patient_first: patient of the first image of each pair.
+        patient_second: patient of the second image.
+        weights: weight of each pair before resampling; ones where absent.
+        n_boot: number of resamples.
+        seed: seed of the resamples.
+        level: coverage.
+
+    Raises:
+        UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without a statistic.
+    """
+    if not statistics:
+        raise UsageError("GM-U214", "no attacker to average over")
+    rng = np.random.default_rng([seed, len(statistics)])
+    whole = True
+
+    def mean(w: np.ndarray) -> float:
+        nonlocal whole
+        # The first call is for the figure itself: every seed once.
+        drawn = range(len(statistics)) if whole else rng.integers(0, len(statistics), len(statistics))
+        whole = False
+        values = {i: statistics[i](w) for i in set(drawn)}
+        return float(np.mean([values[i] for i in drawn]))
+
+    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
+    value = mean(base)
+    interval = pair_bootstrap(mean, same, patient_first, patient_second, base, n_boot, seed, level)
+    return Interval(value, interval.low, interval.high)
 
 
 def pair_bootstrap_auc(

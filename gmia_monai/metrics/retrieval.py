@@ -1,15 +1,18 @@
 """Identification: each image asks the other images of its folder who it shows.
 
 A query is an image whose patient has another image in the same folder; its gallery is every other image of that folder.
+The queries may be another picture of the same images (released ones, say): the gallery still leaves out the own one.
 MAP@R follows Musgrave et al., "A Metric Learning Reality Check", ECCV 2020, section 3.1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.stats import hypergeom
 
 from gmia_monai.errors import UsageError
 
@@ -29,6 +32,7 @@ class Identification:
             constant embedding lands in the middle. Shape ``q``.
         average_precision_at_r: shape ``q``, in [0, 1]; ties in a fixed random order.
         gallery: number of gallery images, shape ``q``.
+        n_matches: how many of them show the query's patient, shape ``q``.
     """
 
     query: Int[np.ndarray, "q"]
@@ -36,6 +40,7 @@ class Identification:
     rank: Float[np.ndarray, "q"]
     average_precision_at_r: Float[np.ndarray, "q"]
     gallery: Int[np.ndarray, "q"]
+    n_matches: Int[np.ndarray, "q"]
 
     def weights(self, per_patient: bool) -> Float[np.ndarray, "q"]:
         """Weights of the queries: equal for images, or equal for patients."""
@@ -47,6 +52,23 @@ class Identification:
     def rank_k(self, k: int = 1, *, per_patient: bool = False) -> float:
         """Share of queries with a match among the first ``k`` of the gallery; ``nan`` without queries."""
         return self._mean((self.rank < k + 0.5).astype(np.float64), per_patient)
+
+    def rank_k_at_gallery(self, size: int, k: int = 1, *, per_patient: bool = False) -> float:
+        """Share of queries with a match among the first ``k``, were the gallery the best match and ``size - 1`` random
+        images of other people.
+
+        The expectation over all such galleries, by the hypergeometric distribution; queries whose gallery has fewer
+        others take all of them.
+
+        Raises:
+            UsageError: GM-U222 for a size below 1.
+        """
+        if size < 1:
+            raise UsageError("GM-U222", "a gallery holds at least one image", got=size)
+        others = self.gallery - self.n_matches
+        above = np.clip(np.floor(self.rank - 0.5), 0, others).astype(int)  # ties count one half, rounded down
+        found = hypergeom.cdf(k - 1, others, above, np.minimum(size - 1, others))
+        return self._mean(found, per_patient)
 
     def precision_at_1(self, *, per_patient: bool = False) -> float:
         """Share of queries whose nearest image shows the same patient."""
@@ -65,46 +87,62 @@ def identify(
     patients: Shaped[np.ndarray, "n"],
     folders: Shaped[np.ndarray, "n"] | None = None,
     seed: int = 0,
+    *,
+    queries: Float[np.ndarray, "n d"] | None = None,
+    asked: Bool[np.ndarray, "n"] | None = None,
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Identification:
-    """Query each image against the other images of its folder by cosine.
+    """Query each image against the other images of its folder.
 
     Args:
         embeddings: one finite vector an image, any length but zero.
         patients: patient of each image.
         folders: folder of each image; one folder where absent.
         seed: seed of the order in which ties are broken for MAP@R.
+        queries: embeddings of the queries where they are other pictures than the gallery's; same positions.
+        asked: which images are queries, if their patient has another; None: all.
+        compare: maps ``[q, d]`` and ``[g, d]`` to scores ``[q, g]``; None for the cosine.
 
     Raises:
         UsageError: GM-U221 where lengths differ or an embedding is not finite.
     """
     embeddings, patients = np.asarray(embeddings, dtype=np.float64), np.asarray(patients)
+    queries = embeddings if queries is None else np.asarray(queries, dtype=np.float64)
+    asked = np.ones(len(patients), dtype=bool) if asked is None else np.asarray(asked, dtype=bool)
     folders = np.zeros(len(patients), dtype=int) if folders is None else np.asarray(folders)
-    if not (len(embeddings) == len(patients) == len(folders)) or embeddings.ndim != 2:
+    lengths = {len(embeddings), len(patients), len(folders), len(queries), len(asked)}
+    if len(lengths) != 1 or embeddings.ndim != 2 or queries.shape != embeddings.shape:
         raise UsageError("GM-U221", "embeddings, patients and folders do not fit", expected="one of each an image")
-    if not np.isfinite(embeddings).all():
+    if not (np.isfinite(embeddings).all() and np.isfinite(queries).all()):
         raise UsageError("GM-U221", "an embedding is not finite", expected="finite vectors")
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    if compare is None:
+        embeddings, queries, compare = _unit(embeddings), _unit(queries), lambda a, b: a @ b.T
     rng = np.random.default_rng(seed)
-    query, rank, precision, gallery = [], [], [], []
+    query, rank, precision, gallery, matches = [], [], [], [], []
     for folder in np.unique(folders):
         inside = rng.permutation(np.flatnonzero(folders == folder))  # the stable sort below then breaks ties at random
         for start in range(0, len(inside), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(inside)))
-            similarity = unit[inside[rows]] @ unit[inside].T
+            similarity = np.array(compare(queries[inside[rows]], embeddings[inside]), dtype=np.float64)
             similarity[np.arange(len(rows)), rows] = -np.inf
             match = patients[inside[rows], None] == patients[None, inside]
             match[np.arange(len(rows)), rows] = False
-            has = match.any(axis=1)
+            has = match.any(axis=1) & asked[inside[rows]]
             query.append(inside[rows[has]])
             rank.append(_mid_rank(similarity[has], match[has]))
             precision.append(_average_precision_at_r(similarity[has], match[has]))
             gallery.append(np.full(int(has.sum()), len(inside) - 1))
+            matches.append(match[has].sum(axis=1))
     index = np.concatenate(query) if query else np.zeros(0, dtype=int)
     if len(index) == 0:
-        return Identification(index, patients[index], np.zeros(0), np.zeros(0), index)
+        return Identification(index, patients[index], np.zeros(0), np.zeros(0), index, index)
     order = np.argsort(index)
-    columns = [np.concatenate(parts)[order] for parts in (rank, precision, gallery)]
+    columns = [np.concatenate(parts)[order] for parts in (rank, precision, gallery, matches)]
     return Identification(index[order], patients[index[order]], *columns)
+
+
+def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _mid_rank(similarity: Float[np.ndarray, "q g"], match: Shaped[np.ndarray, "q g"]) -> Float[np.ndarray, "q"]:

@@ -119,18 +119,21 @@ class SortedScores:
         precision = np.divide(hits, accepted, out=np.zeros_like(hits), where=accepted > 0)
         return float(positive @ precision / hits[-1])
 
-    def tar_at_far(self, far: float, weights: Float[np.ndarray, "n"] | None = None) -> TarAtFar:
+    def tar_at_far(
+        self, far: float, weights: Float[np.ndarray, "n"] | None = None, min_false_accepts: float = MIN_FALSE_ACCEPTS
+    ) -> TarAtFar:
         """True-accept rate at the lowest threshold whose false-accept rate is at most ``far``.
 
         The number of negatives is Kish's effective number, which is the plain number for equal weights: below
-        ``10 / far`` of them, the rate would rest on fewer than ten false accepts and ``nan`` is given instead.
+        ``min_false_accepts / far`` of them, the rate would rest on fewer than ten false accepts and ``nan`` is given
+        instead. A resample of a figure that passed is not asked again (0).
         """
         if not 0.0 < far < 1.0:
             raise UsageError("GM-U202", "false-accept rate out of range", got=far, expected="0 < far < 1")
         kept = np.ones(int((~self.same).sum())) if weights is None else np.asarray(weights, np.float64)[~self.same]
         effective = float(kept.sum() ** 2 / np.square(kept).sum()) if kept.any() else 0.0
-        if effective * far < MIN_FALSE_ACCEPTS - 1e-6:
-            reason = f"{effective:.0f} effective negatives, {MIN_FALSE_ACCEPTS / far:.0f} needed"
+        if effective * far < min_false_accepts - 1e-6:
+            reason = f"{effective:.0f} effective negatives, {min_false_accepts / far:.0f} needed"
             return TarAtFar(float("nan"), float("nan"), reason)
         tar, measured = self.accept_rates(weights)
         if np.isnan(tar[0]):

@@ -14,6 +14,7 @@ from gmia_monai.networks.pretrained import (
     save_network,
     weights_hashes,
 )
+from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.synthesis import SynthesisNetwork
 from gmia_monai.networks.utility import UtilityNet
 
@@ -23,6 +24,7 @@ __all__ = [
     "Discriminator",
     "Encoder",
     "IdentityNet",
+    "SiameseVerifier",
     "SynthesisNetwork",
     "UtilityNet",
     "fill_anonymizer",

@@ -1,7 +1,8 @@
 """Identity encoders for one channel: IResNet (Duta et al., ICPR 2020; as used with ArcFace, Deng et al., CVPR 2019).
 
 ``iresnet50`` at 256 px is the encoder that GMIA optimises against. For 64 px there are ``small``, a narrow IResNet, and
-``small_pooled``, which averages over the image at its end and so forgets where a structure is.
+two that average over the image at their end and so forget where a structure is: ``small_pooled`` on the residual trunk
+of the small encoders, and ``small_iresnet_pooled`` on blocks of IResNet after a stem that halves the image.
 Embeddings are not normalised: losses and verification take the cosine.
 """
 
@@ -17,11 +18,12 @@ from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
 
 __all__ = ["IDENTITY_ARCHITECTURES", "IdentityNet"]
 
-# name: (width of the stem, width of each stage, blocks of each stage)
-_IRESNETS: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
-    "small": (32, (32, 64, 128, 128), (1, 2, 2, 1)),
-    "iresnet18": (64, (64, 128, 256, 512), (2, 2, 2, 2)),
-    "iresnet50": (64, (64, 128, 256, 512), (3, 4, 14, 3)),
+# name: (width of the stem, its stride, width of each stage, blocks of each stage)
+_IRESNETS: dict[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]] = {
+    "small": (32, 1, (32, 64, 128, 128), (1, 2, 2, 1)),
+    "small_iresnet_pooled": (64, 2, (64, 128, 256), (2, 2, 2)),
+    "iresnet18": (64, 1, (64, 128, 256, 512), (2, 2, 2, 2)),
+    "iresnet50": (64, 1, (64, 128, 256, 512), (3, 4, 14, 3)),
 }
 IDENTITY_ARCHITECTURES = ("small_pooled", *_IRESNETS)
 
@@ -49,9 +51,11 @@ class _Block(nn.Module):
         return self.body(x) + self.skip(x)
 
 
-def _iresnet(stem: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> tuple[nn.Sequential, int]:
+def _iresnet(
+    stem: int, stem_stride: int, widths: tuple[int, ...], depths: tuple[int, ...]
+) -> tuple[nn.Sequential, int]:
     """The convolutional part, and its number of channels."""
-    layers: list[nn.Module] = [nn.Conv2d(1, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)]
+    layers: list[nn.Module] = [nn.Conv2d(1, stem, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)]
     channels = stem
     for width, depth in zip(widths, depths, strict=True):
         for i in range(depth):
@@ -69,7 +73,7 @@ class IdentityNet(nn.Module):
 
     Args:
         image_size: rows and columns of the image; a multiple of 16.
-        architecture: ``small``, ``small_pooled``, ``iresnet18`` or ``iresnet50``.
+        architecture: one of :data:`IDENTITY_ARCHITECTURES`.
         embedding_dim: length of the embedding.
         dropout: probability of dropping a feature before the last linear layer.
         two_views: in eval mode, embed the image and its mirror image and put the two unit embeddings side by side, so
@@ -96,12 +100,13 @@ class IdentityNet(nn.Module):
                 got=f"{architecture} at {image_size} px",
                 expected=f"one of {', '.join(IDENTITY_ARCHITECTURES)}, image size a multiple of 16",
             )
-        self.pool: nn.Module = nn.Identity()
         if architecture == "small_pooled":
-            self.trunk, self.pool, features = small_trunk(), nn.AdaptiveAvgPool2d(1), SMALL_TRUNK_CHANNELS
+            self.trunk, channels = small_trunk(), SMALL_TRUNK_CHANNELS
         else:
             self.trunk, channels = _iresnet(*_IRESNETS[architecture])
-            features = channels * (image_size // 16) ** 2
+        pooled = architecture.endswith("_pooled")
+        self.pool: nn.Module = nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity()
+        features = channels if pooled else channels * (image_size // 16) ** 2
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(features, embedding_dim)
         self.norm = nn.BatchNorm1d(embedding_dim)

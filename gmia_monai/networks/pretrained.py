@@ -12,6 +12,7 @@ from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.anonymizer import AnonymizerNet
 from gmia_monai.networks.discriminator import Discriminator
 from gmia_monai.networks.identity import IdentityNet
+from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.utility import UtilityNet
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import load_weights, read_index, read_metadata, save_weights, update_index
@@ -32,6 +33,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "AEGAN": AEGAN,
     "Discriminator": Discriminator,
     "IdentityNet": IdentityNet,
+    "SiameseVerifier": SiameseVerifier,
     "UtilityNet": UtilityNet,
 }
 

@@ -123,3 +123,13 @@ def test_counts_of_the_protocol_on_the_real_data(cxr_dir, role):
     part = load_cohort(dataset_dir=cxr_dir).role(role)
     several = sum(n > 1 for n in Counter(part.patient_index.tolist()).values())
     assert (len(part.patients), len(part), several, len(part.core())) == _PROTOCOL[role]
+
+
+def test_several_roles_together():
+    records = [ImageRecord(Path(f"/{p}.png"), f"NIH{p:05d}") for p in range(14)]
+    cohort = Cohort(tuple(records), role_scheme="number")
+    together = cohort.role("S+A")
+    assert set(together.patients) == set(cohort.role("S").patients) | set(cohort.role("A").patients)
+    assert len(together) == 8
+    with pytest.raises(UsageError, match="GM-U031"):
+        cohort.role("S+B")

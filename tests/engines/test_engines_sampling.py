@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from gmia_monai.engines import EpochSampler, patient_balanced_weights
+from gmia_monai.engines import EpochSampler, PatientPairSampler, patient_balanced_weights
 from gmia_monai.errors import UsageError
 
 
@@ -64,3 +64,41 @@ def test_patients_are_drawn_in_proportion_to_a_power_of_their_images(power, rati
     weights = patient_balanced_weights(patients, power)
     total = [sum(w for w, p in zip(weights, patients, strict=True) if p == k) for k in (0, 1)]
     assert total[1] / total[0] == pytest.approx(ratio)
+
+
+def _pairs(**kwargs) -> list[int]:
+    patients = [0, 0, 0, 1, 1, 2, 3, 3, 3, 3]
+    sampler = PatientPairSampler(range(10), patients, **{"n_draws": 40, "seed": 1, **kwargs})
+    sampler.set_epoch(2)
+    return list(sampler)
+
+
+def test_draws_come_in_two_images_of_a_patient():
+    patients = [0, 0, 0, 1, 1, 2, 3, 3, 3, 3]
+    drawn = _pairs()
+    assert len(drawn) == 40 and drawn == _pairs() and drawn != _pairs(seed=2)
+    for i, j in zip(drawn[::2], drawn[1::2], strict=True):
+        assert patients[i] == patients[j] != 2 and i != j
+    lonely = [(i, j) for i, j in zip(*[iter(_pairs(min_images=1, n_draws=400))] * 2, strict=True) if i == 5]
+    assert lonely and all(j == 5 for _, j in lonely), "a patient with one image gives it twice"
+
+
+def test_patients_are_drawn_by_the_power_of_their_images():
+    patients = [0] * 2 + [1] * 8
+    sampler = PatientPairSampler(range(10), patients, n_draws=40_000, power=0.5)
+    sampler.set_epoch(1)
+    share = sum(i >= 2 for i in sampler) / 40_000
+    assert share == pytest.approx(8**0.5 / (8**0.5 + 2**0.5), abs=0.02)
+
+
+def test_the_shares_of_processes_hold_whole_pairs():
+    shares = [_pairs(num_replicas=2, rank=r) for r in range(2)]
+    whole = _pairs(num_replicas=1, rank=0)
+    pairs = list(zip(whole[::2], whole[1::2], strict=True))
+    for r, share in enumerate(shares):
+        assert list(zip(share[::2], share[1::2], strict=True)) == pairs[r::2]
+
+
+def test_no_patient_with_enough_images_is_refused():
+    with pytest.raises(UsageError, match="GM-U042"):
+        PatientPairSampler(range(3), [0, 1, 2], n_draws=4)

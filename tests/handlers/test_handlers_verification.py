@@ -21,9 +21,10 @@ def cohort() -> Cohort:
     return Cohort(tuple(records))
 
 
-def _auc(cohort: Cohort, embeddings: torch.Tensor) -> float:
+def _auc(cohort: Cohort, embeddings: torch.Tensor, **kwargs) -> float:
     engine = Engine(lambda e, part: {"pred": part})
-    VerificationAUC(cohort, output_transform=lambda o: (o["pred"], o["pred"][:, 0])).attach(engine, "auc")
+    metric = VerificationAUC(cohort, output_transform=lambda o: (o["pred"], o["pred"][:, 0]), **kwargs)
+    metric.attach(engine, "auc")
     engine.run(list(embeddings.split(4)))
     return engine.state.metrics["auc"]
 
@@ -39,6 +40,14 @@ def test_it_is_the_weighted_auc_of_the_cosines(cohort):
     expected = roc_auc_score(pairs.same, scores, sample_weight=pairs.weight)
     assert 0.5 < expected < 1.0
     assert _auc(cohort, embeddings) == pytest.approx(expected, abs=1e-6)
+
+
+def test_another_comparison_than_the_cosine(cohort):
+    embeddings = torch.randn(len(cohort), 6, generator=torch.Generator().manual_seed(1))
+    pairs = t1_pairs(cohort, negatives="random", negatives_per_positive=20, seed=0)
+    scores = -(embeddings[pairs.first] - embeddings[pairs.second]).norm(dim=1).numpy()
+    found = _auc(cohort, embeddings, compare=lambda a, b: -(a - b).norm(dim=1))
+    assert found == pytest.approx(roc_auc_score(pairs.same, scores, sample_weight=pairs.weight), abs=1e-6)
 
 
 def test_embeddings_of_other_images_are_refused(cohort):

@@ -1,0 +1,123 @@
+"""Who scores a pair: the interface of attackers, and what those that embed images share.
+
+A score is a number that is higher when the attacker thinks that two images show one person. Its sign is not trusted:
+the verification attack tests both (a system may push an image to the far side of its own identity).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Float64
+from torch import Tensor, nn
+
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.data.pairs import Pairs
+from gmia_monai.errors import UsageError
+
+__all__ = ["Attacker", "EmbeddingAttacker", "NetworkEmbedder", "cosine_score"]
+
+_CHUNK = 1 << 15
+
+
+@runtime_checkable
+class Attacker(Protocol):
+    """Learns what it may, then scores pairs."""
+
+    name: str
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        """Learns; the same knowledge and seed give the same attacker."""
+
+    def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
+        """One score a pair, higher for "same person"; positions of ``pairs`` are those of ``judged.real``."""
+
+
+def cosine_score(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of each pair of embeddings ``[n, d]``."""
+    return F.cosine_similarity(a, b, dim=-1)
+
+
+class NetworkEmbedder:
+    """Embeds arrays of images by a network, a batch at a time; keeps what it has embedded last.
+
+    Args:
+        network: maps ``[b, 1, h, w]`` to ``[b, d]``; put into eval mode.
+        batch_size: images at a time.
+        device: where it runs.
+    """
+
+    def __init__(self, network: nn.Module, batch_size: int = 128, device: str = "cpu") -> None:
+        self.network = network.to(device).eval()
+        self.batch_size = batch_size
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, pixels: Pixels) -> Float32[np.ndarray, "n d"]:
+        """Embeddings as the network gives them."""
+        self.network.eval()
+        parts = [
+            self.network(torch.from_numpy(pixels[i : i + self.batch_size]).to(self.device)).float().cpu().numpy()
+            for i in range(0, len(pixels), self.batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+
+
+class EmbeddingAttacker:
+    """An attacker that embeds each image once and compares embeddings.
+
+    Args:
+        name: as the protocol names it.
+        compare: score of each pair of embeddings.
+
+    Attributes:
+        embed_released: embeds released images; set by ``fit``.
+        embed_real: embeds real images.
+    """
+
+    def __init__(self, name: str, compare: Callable[[Tensor, Tensor], Tensor] = cosine_score) -> None:
+        self.name = name
+        self.compare = compare
+        self.embed_released: Callable[[Pixels], np.ndarray] | None = None
+        self.embed_real: Callable[[Pixels], np.ndarray] | None = None
+        self._kept: dict[tuple[str, str], np.ndarray] = {}
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        """Learns; to be overridden."""
+        raise NotImplementedError
+
+    def use(self, released: Callable[[Pixels], np.ndarray], real: Callable[[Pixels], np.ndarray] | None = None) -> None:
+        """Sets the embedders; what was embedded before is forgotten."""
+        self.embed_released, self.embed_real = released, real or released
+        self._kept.clear()
+
+    def embeddings(self, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of the released image of each real one (zeros' where there is none), and of the real images."""
+        if self.embed_released is None or self.embed_real is None:
+            raise UsageError("GM-U311", f"attacker {self.name} has not been fitted")
+        kept: list[np.ndarray] = []
+        for side, embed, pixels, key in (
+            ("released", self.embed_released, judged.released_pixels, judged.release.content_hash),
+            ("real", self.embed_real, lambda: judged.real.pixels, judged.real.content_hash),
+        ):
+            if (side, key) not in self._kept:
+                self._kept[side, key] = embed(pixels())
+            kept.append(self._kept[side, key])
+        return kept[0], kept[1]
+
+    def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
+        """One score a pair."""
+        released, real = self.embeddings(judged)
+        return self.compare_positions(released, released if threat == "T3" else real, pairs)
+
+    @torch.no_grad()
+    def compare_positions(self, left: np.ndarray, right: np.ndarray, pairs: Pairs) -> Float64[np.ndarray, "n"]:
+        """Score of each pair from embeddings by position."""
+        a, b = torch.from_numpy(left), torch.from_numpy(right)
+        first, second = (torch.from_numpy(p).split(_CHUNK) for p in (pairs.first, pairs.second))
+        scores = [self.compare(a[i], b[j]) for i, j in zip(first, second, strict=True)]
+        return torch.cat(scores).double().numpy() if scores else np.zeros(0)

@@ -1,0 +1,68 @@
+"""The floor: an attacker without pixels, who compares sex, age, view and findings.
+
+A system that keeps the diagnosis keeps these; what an attacker gains from pixels is what lies above this one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float64
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.data.cohort import Cohort
+from gmia_monai.data.pairs import Pairs, t1_pairs
+from gmia_monai.errors import UsageError
+
+__all__ = ["MetadataAttacker", "pair_facts"]
+
+
+def pair_facts(cohort: Cohort, pairs: Pairs) -> Float64[np.ndarray, "n 6"]:
+    """What a pair's records have in common: same sex, same view, years between ages, its being known, share of common
+    findings, number of differing findings. What is not known counts as neither same nor different."""
+    i, j = pairs.first, pairs.second
+    sex, view = (np.array([getattr(r, name) for r in cohort]) for name in ("sex", "view"))
+    known_age = ~np.isnan(cohort.ages[i]) & ~np.isnan(cohort.ages[j])
+    gap = np.where(known_age, np.abs(np.nan_to_num(cohort.ages[i]) - np.nan_to_num(cohort.ages[j])), 0.0)
+    present = cohort.label_matrix() == 1
+    both, either = (present[i] & present[j]).sum(axis=1), (present[i] | present[j]).sum(axis=1)
+    return np.stack(
+        [
+            _same(sex, i, j),
+            _same(view, i, j),
+            np.log1p(gap),
+            known_age,
+            np.where(either > 0, both / np.maximum(either, 1), 1.0),
+            either - both,
+        ],
+        axis=1,
+    ).astype(np.float64)
+
+
+def _same(values: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    known = (values[i] != "") & (values[j] != "")
+    return np.where(known, np.where(values[i] == values[j], 1.0, -1.0), 0.0)
+
+
+class MetadataAttacker:
+    """Logistic regression on :func:`pair_facts`, fitted on pairs of real records of S and A."""
+
+    name = "metadata"
+
+    def __init__(self) -> None:
+        self._model: Pipeline | None = None
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        """Learns from all pairs of the training records against random ones of their folder."""
+        cohort = knowledge.training.cohort
+        pairs = t1_pairs(cohort, "random", negatives_per_positive=10, max_positives_per_patient=20, seed=seed)
+        self._model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+        self._model.fit(pair_facts(cohort, pairs), pairs.same, logisticregression__sample_weight=pairs.weight * 1e4)
+
+    def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
+        """Log odds of "same person"; the same under every threat model, since no pixel is looked at."""
+        if self._model is None:
+            raise UsageError("GM-U311", "attacker metadata has not been fitted")
+        return self._model.decision_function(pair_facts(judged.real.cohort, pairs)).astype(np.float64)

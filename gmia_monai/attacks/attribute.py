@@ -1,0 +1,206 @@
+"""Attribute inference: what do released images still tell of sex, age and view?
+
+One network with a head for each attribute is trained on real images of S and A together with released images of A, and
+chosen on V2. Beside its figure on the release stand that on the real images behind it (the control: what there was to
+find) and the share of the most frequent class (what a guess finds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.training import Schedule, train
+from gmia_monai.data.cohort import Cohort
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.results import Result, RunContext
+from gmia_monai.metrics.verification import SortedScores
+from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
+from gmia_monai.transforms.augmentation import BatchAugmentation
+
+__all__ = ["ATTRIBUTES", "AttributeAttack", "attribute_classes"]
+
+AGE_BANDS = (40.0, 60.0)
+ATTRIBUTES: dict[str, tuple[str, ...]] = {"sex": ("F", "M"), "view": ("AP", "PA"), "age": ("< 40", "40-59", ">= 60")}
+_UNKNOWN = -1
+_BATCH = 128
+
+
+def attribute_classes(cohort: Cohort) -> dict[str, Int[np.ndarray, "n"]]:
+    """Number of the class of each image for each of :data:`ATTRIBUTES`; -1 where not known."""
+    number = {name: {value: i for i, value in enumerate(values)} for name, values in ATTRIBUTES.items()}
+    ages = np.digitize(np.nan_to_num(cohort.ages), AGE_BANDS)
+    return {
+        "sex": np.array([number["sex"].get(r.sex, _UNKNOWN) for r in cohort], dtype=np.int64),
+        "view": np.array([number["view"].get(r.view, _UNKNOWN) for r in cohort], dtype=np.int64),
+        "age": np.where(np.isnan(cohort.ages), _UNKNOWN, ages).astype(np.int64),
+    }
+
+
+class _AttributeNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = small_trunk()
+        self.dropout = nn.Dropout(0.2)
+        self.heads = nn.ModuleDict({k: nn.Linear(SMALL_TRUNK_CHANNELS, len(v)) for k, v in ATTRIBUTES.items()})
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.dropout(self.trunk((image - 0.5) * 2.0).mean(dim=(2, 3)))
+        return {name: head(x) for name, head in self.heads.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    pixels: Pixels
+    classes: dict[str, np.ndarray]
+
+
+def _joined(parts: Sequence[_Images]) -> _Images:
+    classes = {name: np.concatenate([p.classes[name] for p in parts]) for name in ATTRIBUTES}
+    return _Images(np.concatenate([p.pixels for p in parts]), classes)
+
+
+def _of_release(judged: Judged) -> _Images:
+    source = judged.release.only_source()
+    classes = attribute_classes(judged.real.cohort)
+    return _Images(judged.release.pixels, {name: values[source] for name, values in classes.items()})
+
+
+class AttributeAttack:
+    """Sex, age band and view from released images.
+
+    Args:
+        attackers: not used: the network is the attack's own; there so that all attacks are made alike.
+        seed: of the network and its training.
+        n_boot: bootstrap resamples.
+        schedule: how long it is trained.
+        device: where it runs.
+    """
+
+    name = "attribute"
+
+    def __init__(
+        self,
+        attackers: object = None,
+        seed: int = 0,
+        n_boot: int = 500,
+        schedule: Schedule | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.seed = seed
+        self.n_boot = n_boot
+        self.schedule = schedule or Schedule(steps=1200, lr=1e-3, validate_every=200)
+        self.device = device
+        self._network: _AttributeNet | None = None
+        self._knowledge: AttackerKnowledge | None = None
+
+    def fit(self, knowledge: AttackerKnowledge) -> None:
+        """Trains on real images and released ones, half of each batch either; chooses on V2 releases.
+
+        Raises:
+            UsageError: ``GM-U303`` for a release without one source an image.
+        """
+        self._knowledge = knowledge
+        real = _Images(knowledge.training.pixels, attribute_classes(knowledge.training.cohort))
+        sides = (real, _of_release(knowledge.own))
+        choice = _of_release(knowledge.choice)
+        augment = BatchAugmentation(shift_px=3, rotate_deg=5.0, zoom=0.05, contrast=0.2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self._network = _AttributeNet().to(self.device)
+
+        def loss_of(rng: np.random.Generator) -> Tensor:
+            batch = _joined([_draw(side, 32, rng) for side in sides])
+            out = network(augment(torch.from_numpy(batch.pixels).to(self.device)))
+            losses = []
+            for name, logits in out.items():
+                target = torch.from_numpy(batch.classes[name]).to(self.device)
+                if (target != _UNKNOWN).any():
+                    losses.append(F.cross_entropy(logits, target, ignore_index=_UNKNOWN))
+            return torch.stack(losses).mean()
+
+        def validate() -> float:
+            found = self._predict(choice.pixels)
+            aucs = [_macro_auc(found[name], choice.classes[name]) for name in ATTRIBUTES]
+            return float(np.nanmean(aucs)) if not np.isnan(aucs).all() else 0.0
+
+        train(network, loss_of, self.schedule, self.seed, validate, name="attribute")
+
+    def score(self, judged: Judged, context: RunContext) -> list[Result]:
+        """``attribute_auc.<attribute>.v1`` (macro over classes, one against the others) on the release, and
+        ``attribute_auc_real.<attribute>.v1`` on the real images behind it.
+
+        Raises:
+            UsageError: ``GM-U311`` before :meth:`fit`; ``GM-U303`` as :meth:`fit`.
+        """
+        if self._knowledge is None:
+            raise UsageError("GM-U311", "the attribute attack has not been fitted")
+        self._knowledge.refuse_overlap(judged)
+        source = judged.release.only_source()
+        patients = judged.real.cohort.patient_index[source]
+        released = _of_release(judged)
+        results = []
+        for label, pixels in (("attribute_auc", released.pixels), ("attribute_auc_real", judged.real.pixels[source])):
+            found = self._predict(pixels)
+            for name in ATTRIBUTES:
+                known = released.classes[name] != _UNKNOWN
+                if not known.any():
+                    continue
+                scores, classes = found[name][known], released.classes[name][known]
+                value = patient_bootstrap(_weighted_auc(scores, classes), patients[known], self.n_boot, context.seed)
+                share = np.bincount(classes).max() / len(classes)
+                results.append(
+                    context.result(
+                        f"{label}.{name}.v1",
+                        value,
+                        n_patients=len(np.unique(patients[known])),
+                        n_images=int(known.sum()),
+                        extra={
+                            "accuracy": round(float((scores.argmax(1) == classes).mean()), 6),
+                            "most_frequent_class": round(float(share), 6),
+                            "classes": list(ATTRIBUTES[name]),
+                        },
+                    )
+                )
+        return results
+
+    @torch.no_grad()
+    def _predict(self, pixels: Pixels) -> dict[str, Float[np.ndarray, "n k"]]:
+        assert self._network is not None
+        self._network.eval()
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in ATTRIBUTES}
+        for start in range(0, len(pixels), _BATCH):
+            out = self._network(torch.from_numpy(pixels[start : start + _BATCH]).to(self.device))
+            for name, logits in out.items():
+                parts[name].append(logits.softmax(1).cpu().numpy())
+        return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def _draw(images: _Images, n: int, rng: np.random.Generator) -> _Images:
+    i = rng.integers(0, len(images.pixels), n)
+    return _Images(images.pixels[i], {name: values[i] for name, values in images.classes.items()})
+
+
+def _weighted_auc(scores: Float[np.ndarray, "n k"], classes: Int[np.ndarray, "n"]) -> Callable[[np.ndarray], float]:
+    """Macro AUC, each class against the others, as a function of weights; classes that are absent are left out."""
+    columns = range(1, 2) if scores.shape[1] == 2 else range(scores.shape[1])
+    tables = [SortedScores(scores[:, k], classes == k) for k in columns]
+
+    def macro(weights: np.ndarray) -> float:
+        values = np.array([table.auc(weights) for table in tables])
+        return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
+
+    return macro
+
+
+def _macro_auc(scores: Float[np.ndarray, "n k"], classes: Int[np.ndarray, "n"]) -> float:
+    known = classes != _UNKNOWN
+    return _weighted_auc(scores[known], classes[known])(np.ones(int(known.sum()))) if known.any() else float("nan")

@@ -1,0 +1,174 @@
+"""Linkability as GMIA frames it (Li et al., ISBI 2025, table 3): a verdict on each pair, by one threshold.
+
+``inner``: two released images of one person (threat model T3). ``outer``: a released image and its source (T2). Here
+the pairs are balanced and hold negatives, and the threshold is that of the highest F1 on V2 releases. Beside it stands
+the published protocol under the name ``paper``: the threshold of real pairs, the optimiser's own encoder, and for
+``outer`` no negatives at all, so that accuracy and TAR are one number, F1 a function of it, and what is printed as
+"FAR" is the share of rejected positives: the false-reject rate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.release import Release
+from gmia_monai.data.threats import threat_pairs
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import pair_bootstrap
+from gmia_monai.metrics.results import Result, RunContext
+from gmia_monai.metrics.verification import best_threshold_f1
+
+__all__ = ["LinkabilityAttack", "verdict_figures"]
+
+_SIDES = {"inner": "T3", "outer": "T2"}
+_FIGURES = ("f1", "accuracy", "tar", "far", "frr")
+
+
+def verdict_figures(
+    accepted: Bool[np.ndarray, "n"], same: Bool[np.ndarray, "n"], weights: Float[np.ndarray, "n"]
+) -> dict[str, float]:
+    """F1, accuracy, true- and false-accept rate and false-reject rate of verdicts; ``nan`` for an empty class."""
+    positive, negative = weights[same].sum(), weights[~same].sum()
+    hit, false = weights[same & accepted].sum(), weights[~same & accepted].sum()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tar, far = np.float64(hit) / positive, np.float64(false) / negative
+        f1 = 2 * np.float64(hit) / (hit + false + positive)
+        accuracy = np.float64(hit + negative - false) / (positive + negative)
+    return {"f1": float(f1), "accuracy": float(accuracy), "tar": float(tar), "far": float(far), "frr": float(1 - tar)}
+
+
+class LinkabilityAttack:
+    """Verdicts by each attacker, and by the published protocol.
+
+    Args:
+        attackers: who gives the verdicts; with ``frozen`` among them the published protocol is scored, too.
+        seed: seed of attackers and pairs.
+        n_boot: bootstrap resamples.
+    """
+
+    name = "linkability"
+
+    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+        self.attackers = attackers
+        self.seed = seed
+        self.n_boot = n_boot
+        self._fitted: dict[str, Attacker] = {}
+        self._threshold: dict[tuple[str, str], float] = {}
+        self._paper_threshold = float("nan")
+        self._knowledge: AttackerKnowledge | None = None
+
+    def fit(self, knowledge: AttackerKnowledge) -> None:
+        """Fits the attackers and chooses their thresholds on V2."""
+        self._knowledge = knowledge
+        for name in self.attackers:
+            attacker = self._fitted[name] = self.attackers.fitted(name, self.seed, knowledge)
+            for side, threat in _SIDES.items():
+                pairs = self._balanced(knowledge.choice, threat)
+                scores = attacker.score(knowledge.choice, pairs, threat)
+                self._threshold[name, side] = best_threshold_f1(scores, pairs.same, pairs.weight).threshold
+        frozen = self._fitted.get("frozen")
+        if isinstance(frozen, EmbeddingAttacker):
+            real = knowledge.choice.real
+            unchanged = Judged(real, Release("unchanged", real.pixels, tuple((i,) for i in range(len(real)))))
+            pairs = self._balanced(unchanged, "T3")
+            self._paper_threshold = best_threshold_f1(frozen.score(unchanged, pairs, "T3"), pairs.same).threshold
+
+    def score(self, judged: Judged, context: RunContext) -> list[Result]:
+        """``linkability_<figure>.<side>.<attacker>.v1`` and ``paper_linkability_<figure>.<side>.frozen.v1``.
+
+        Raises:
+            UsageError: ``GM-U311`` before :meth:`fit`.
+            ManifestError: where the release shares a patient with what was learned from.
+        """
+        if self._knowledge is None:
+            raise UsageError("GM-U311", "the linkability attack has not been fitted")
+        self._knowledge.refuse_overlap(judged)
+        results = []
+        for side, threat in _SIDES.items():
+            pairs = self._balanced(judged, threat)
+            for name, attacker in self._fitted.items():
+                scores = attacker.score(judged, pairs, threat)
+                threshold = self._threshold[name, side]
+                results += self._ours(scores >= threshold, pairs, side, name, context, {"threshold": threshold})
+            if "frozen" in self._fitted:
+                accepted = self._fitted["frozen"].score(judged, pairs, threat) >= self._paper_threshold
+                results += self._paper(accepted, pairs, side, context)
+        return results
+
+    def _balanced(self, judged: Judged, threat: str) -> Pairs:
+        pairs = threat_pairs(
+            judged.real.cohort, threat, "random", judged.released, negatives_per_positive=1, seed=self.seed
+        )
+        if pairs.n_positives == 0 or pairs.n_negatives == 0:
+            raise UsageError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
+        return pairs
+
+    def _ours(
+        self,
+        accepted: np.ndarray,
+        pairs: Pairs,
+        side: str,
+        attacker: str,
+        context: RunContext,
+        extra: dict[str, object],
+    ) -> list[Result]:
+        results = []
+        for figure in _FIGURES:
+            interval = pair_bootstrap(
+                lambda w, f=figure: verdict_figures(accepted, pairs.same, w)[f],
+                pairs.same,
+                pairs.patient_first,
+                pairs.patient_second,
+                pairs.weight,
+                self.n_boot,
+                context.seed,
+            )
+            name = f"linkability_{figure}.{side}.{attacker}.v1"
+            results.append(self._line(name, interval, pairs, attacker, "balanced", context, extra))
+        return results
+
+    def _paper(self, accepted: np.ndarray, pairs: Pairs, side: str, context: RunContext) -> list[Result]:
+        """Images count alike, and there is no interval, as published."""
+        kept = pairs.same if side == "outer" else np.ones(len(pairs), dtype=bool)
+        figures = verdict_figures(accepted[kept], pairs.same[kept], np.ones(int(kept.sum())))
+        printed = {name: figures[name] for name in ("f1", "accuracy", "tar")} | {"frr": figures["frr"]}
+        extra: dict[str, object] = {"protocol": "paper", "threshold": round(self._paper_threshold, 6)}
+        if side == "outer":
+            extra["negatives"] = "none: every pair is of one person"
+        return [
+            self._line(
+                f"paper_linkability_{name}.{side}.frozen.v1",
+                value,
+                pairs,
+                "frozen",
+                "balanced" if side == "inner" else None,
+                context,
+                extra | ({"published_as": "FAR"} if name == "frr" else {}),
+            )
+            for name, value in printed.items()
+        ]
+
+    @staticmethod
+    def _line(
+        name: str,
+        value: object,
+        pairs: Pairs,
+        attacker: str,
+        negatives: str | None,
+        context: RunContext,
+        extra: dict[str, object],
+    ) -> Result:
+        return context.result(
+            name,
+            value,
+            n_patients=pairs.n_positive_patients,
+            n_images=len(np.unique(np.concatenate([pairs.first[pairs.same], pairs.second[pairs.same]]))),
+            negatives=negatives,
+            attacker=attacker,
+            extra={"n_positive_pairs": pairs.n_positives, "n_negative_pairs": pairs.n_negatives, **extra},
+        )

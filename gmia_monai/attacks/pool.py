@@ -1,0 +1,57 @@
+"""Attackers that several attacks share: each is fitted once for a seed and what is known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
+from gmia_monai.attacks.base import AttackerKnowledge
+from gmia_monai.errors import UsageError
+
+__all__ = ["AttackerPool"]
+
+_log = logging.getLogger(__name__)
+
+
+class AttackerPool:
+    """Attackers by name, made and fitted when first asked for.
+
+    Args:
+        makers: name to a function that makes the attacker anew.
+
+    Raises:
+        UsageError: ``GM-U316`` without an attacker.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
+        if not makers:
+            raise UsageError("GM-U316", "an attack needs at least one attacker")
+        self._makers = dict(makers)
+        self._fitted: dict[tuple[str, int], Attacker] = {}
+        self._knowledge: AttackerKnowledge | None = None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def fitted(self, name: str, seed: int, knowledge: AttackerKnowledge) -> Attacker:
+        """The attacker of this name and seed; other knowledge than before begins anew."""
+        if knowledge is not self._knowledge:
+            self._fitted.clear()
+            self._knowledge = knowledge
+        if (name, seed) not in self._fitted:
+            started = time.monotonic()
+            attacker = self._makers[name]()
+            attacker.fit(knowledge, seed)
+            self._fitted[name, seed] = attacker
+            _log.info("attacker %s, seed %d: fitted in %.0f s", name, seed, time.monotonic() - started)
+        return self._fitted[name, seed]
+
+    def embedding(self, seed: int, knowledge: AttackerKnowledge) -> dict[str, EmbeddingAttacker]:
+        """Those that embed images, by name."""
+        found = {name: self.fitted(name, seed, knowledge) for name in self._makers}
+        return {name: attacker for name, attacker in found.items() if isinstance(attacker, EmbeddingAttacker)}

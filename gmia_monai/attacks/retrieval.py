@@ -1,0 +1,138 @@
+"""Retrieval: a released image looks for its patient in a gallery of real images, and the reverse.
+
+Rank-1 (which is precision@1), rank-5 and mAP@R as in Packhäuser et al. (Scientific Reports 12:14851, 2022). The source
+of the query is left out of the gallery, so that another image of the person has to be found (threat model T1). What is
+found grows rarer with the gallery: the curve over its size is the expectation over all galleries of that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.results import Result, RunContext
+from gmia_monai.metrics.retrieval import Identification, identify
+
+__all__ = ["GALLERY_SIZES", "RetrievalAttack"]
+
+GALLERY_SIZES = (10, 30, 100, 300, 1000, 3000, 10000)
+_DIRECTIONS = ("released_in_real", "real_in_released")
+
+
+class RetrievalAttack:
+    """Retrieval by each attacker that embeds images.
+
+    Args:
+        attackers: those of them that embed images are used.
+        seed: seed of the attackers.
+        n_boot: bootstrap resamples.
+
+    Attributes:
+        tables: after :meth:`score`, (attacker, direction) to what each query found, for curves.
+    """
+
+    name = "retrieval"
+
+    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+        self.attackers = attackers
+        self.seed = seed
+        self.n_boot = n_boot
+        self._fitted: dict[str, EmbeddingAttacker] = {}
+        self._knowledge: AttackerKnowledge | None = None
+        self._best_on_choice: dict[str, str] = {}
+        self.tables: dict[tuple[str, str], Identification] = {}
+
+    def fit(self, knowledge: AttackerKnowledge) -> None:
+        """Fits the attackers and finds the one with the highest mAP@R on V2 for each direction."""
+        self._knowledge = knowledge
+        self._fitted = self.attackers.embedding(self.seed, knowledge)
+        for direction in _DIRECTIONS:
+            found = {name: self._identify(a, knowledge.choice, direction) for name, a in self._fitted.items()}
+            self._best_on_choice[direction] = max(found, key=lambda name: found[name].map_at_r())
+
+    def score(self, judged: Judged, context: RunContext) -> list[Result]:
+        """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` for each direction and attacker, and for the worst one.
+
+        Raises:
+            UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U327`` where no patient has two images in one folder.
+        """
+        if self._knowledge is None:
+            raise UsageError("GM-U311", "the retrieval attack has not been fitted")
+        self._knowledge.refuse_overlap(judged)
+        results = []
+        for direction in _DIRECTIONS:
+            for name, attacker in self._fitted.items():
+                table = self._identify(attacker, judged, direction)
+                if len(table.query) == 0:
+                    raise UsageError("GM-U327", "no patient has two images in one folder")
+                self.tables[name, direction] = table
+                results += self._lines(table, direction, name, context, {})
+            worst = self._best_on_choice[direction]
+            results += self._lines(self.tables[worst, direction], direction, "worst", context, {"attacker": worst})
+        return results
+
+    def _identify(self, attacker: EmbeddingAttacker, judged: Judged, direction: str) -> Identification:
+        released, real = attacker.embeddings(judged)
+        queries, gallery = (released, real) if direction == "released_in_real" else (real, released)
+        cohort = judged.real.cohort
+        kept = np.flatnonzero(judged.released)  # a source that was not released stands in no gallery of released images
+        folders = np.array([record.folder for record in cohort])
+        return identify(
+            gallery[kept],
+            cohort.patient_index[kept],
+            folders[kept],
+            queries=queries[kept],
+            compare=None if attacker.compare is cosine_score else _matrix(attacker.compare),
+        )
+
+    def _lines(
+        self, table: Identification, direction: str, attacker: str, context: RunContext, extra: dict[str, object]
+    ) -> list[Result]:
+        curve = {str(size): round(table.rank_k_at_gallery(size), 6) for size in _sizes(table)}
+        values: dict[str, tuple[np.ndarray, dict[str, object]]] = {
+            "rank_1": (table.rank < 1.5, {"rank_1_at_gallery": curve}),
+            "rank_5": (table.rank < 5.5, {}),
+            "map_at_r": (table.average_precision_at_r, {}),
+        }
+        results = []
+        for figure, (per_query, more) in values.items():
+            value = patient_bootstrap(
+                lambda w, v=per_query: float(np.average(v.astype(np.float64), weights=w)),
+                table.patient,
+                self.n_boot,
+                context.seed,
+            )
+            results.append(
+                context.result(
+                    f"{figure}.{direction}.{attacker}.v1",
+                    value,
+                    n_patients=len(np.unique(table.patient)),
+                    n_images=len(table.query),
+                    attacker=attacker,
+                    extra={"gallery_sizes": [int(g) for g in np.unique(table.gallery)], **more, **extra},
+                )
+            )
+        return results
+
+
+def _sizes(table: Identification) -> Sequence[int]:
+    largest = int(table.gallery.max())
+    return [size for size in GALLERY_SIZES if size < largest] + [largest]
+
+
+def _matrix(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., np.ndarray]:
+    """Scores of all pairs of two sets of embeddings by a function of pairs, a few rows at a time."""
+
+    @torch.no_grad()
+    def scores(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        left, right = torch.from_numpy(a).float(), torch.from_numpy(b).float()
+        return torch.cat([compare(rows[:, None], right[None]) for rows in left.split(16)]).double().numpy()
+
+    return scores

@@ -1,0 +1,238 @@
+"""Verification: are a released and a real image (or two released ones) of one person?
+
+Every attacker scores the pairs of every threat model. Attackers, signs and likelihood ratios are chosen on V2; the
+headline on T is the attacker that was worst there (protocol v1, "Headline"), with its two-sided variant as a candidate
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from gmia_monai.attacks.attackers.base import Attacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
+from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.threats import THREATS, threat_pairs
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import Interval, pair_bootstrap_over_seeds
+from gmia_monai.metrics.results import Result, RunContext
+from gmia_monai.metrics.verification import SortedScores
+
+__all__ = ["VerificationAttack"]
+
+_RATES = {"tar_at_far_1pct": 0.01, "tar_at_far_0_1pct": 0.001}
+_NEGATIVES = ("matched", "random")
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What V2 said of one attacker, seed and threat: the sign, the likelihood ratio, and both AUCs there."""
+
+    sign: float
+    ratio: LikelihoodRatio
+    auc: float
+    auc_two_sided: float
+
+
+class VerificationAttack:
+    """All attackers under all threat models.
+
+    Args:
+        attackers: who scores the pairs.
+        seeds: seeds of the attackers.
+        threats: threat models.
+        n_boot: bootstrap resamples.
+
+    Attributes:
+        scores: after :meth:`score`, (attacker, threat, negatives) to the scores of each seed, with their pairs: for
+            figures.
+    """
+
+    name = "verification"
+
+    def __init__(
+        self,
+        attackers: AttackerPool,
+        seeds: Sequence[int] = (0, 1, 2),
+        threats: Sequence[str] = THREATS,
+        n_boot: int = 500,
+    ) -> None:
+        if not seeds:
+            raise UsageError("GM-U316", "verification needs at least one seed")
+        self.attackers = attackers
+        self.seeds = tuple(seeds)
+        self.threats = tuple(threats)
+        self.n_boot = n_boot
+        self._fitted: dict[tuple[str, int], Attacker] = {}
+        self._chosen: dict[tuple[str, int, str], _Chosen] = {}
+        self._knowledge: AttackerKnowledge | None = None
+        self.scores: dict[tuple[str, str, str], tuple[Pairs, list[np.ndarray]]] = {}
+
+    def fit(self, knowledge: AttackerKnowledge) -> None:
+        """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2."""
+        self._knowledge = knowledge
+        pairs = {t: _pairs(knowledge.choice, t, "matched") for t in self.threats}
+        for name in self.attackers:
+            for seed in self.seeds:
+                attacker = self._fitted[name, seed] = self.attackers.fitted(name, seed, knowledge)
+                for threat, of_threat in pairs.items():
+                    scores = attacker.score(knowledge.choice, of_threat, threat)
+                    self._chosen[name, seed, threat] = _choose(scores, of_threat)
+
+    def score(self, judged: Judged, context: RunContext) -> list[Result]:
+        """Result lines of one release; ``verification_auc.<threat>.worst.v1`` among them.
+
+        Raises:
+            UsageError: ``GM-U311`` before :meth:`fit`.
+            ManifestError: where the release shares a patient with what was learned from.
+        """
+        if self._knowledge is None:
+            raise UsageError("GM-U311", "the verification attack has not been fitted")
+        self._knowledge.refuse_overlap(judged)
+        self.scores.clear()
+        results = []
+        for threat in self.threats:
+            for negatives in _NEGATIVES:
+                pairs = _pairs(judged, threat, negatives)
+                for name in self.attackers:
+                    scores = [self._fitted[name, seed].score(judged, pairs, threat) for seed in self.seeds]
+                    self.scores[name, threat, negatives] = (pairs, scores)
+                    results += self._attacker_lines(name, threat, negatives, pairs, scores, context)
+                results.append(self._worst_line(threat, negatives, context))
+        return results
+
+    def figure_data(self) -> dict[str, np.ndarray]:
+        """What pictures are drawn from: matched negatives, first seed, under ``<kind>/<threat>/<attacker>``.
+
+        ``roc``: false- and true-accept rates ``[2, 201]`` of the signed score; ``histogram``: densities of negatives
+        and positives and the edges of their bins, ``[3, 61]`` with a last column of zeros in the first two rows.
+        """
+        data = {}
+        for (name, threat, negatives), (pairs, scores) in self.scores.items():
+            if negatives == "matched":
+                sign = self._chosen[name, self.seeds[0], threat].sign
+                data[f"roc/{threat}/{name}"] = _roc(SortedScores(sign * scores[0], pairs.same), pairs.weight)
+                data[f"histogram/{threat}/{name}"] = _histogram(scores[0], pairs)
+        return data
+
+    # -- lines -------------------------------------------------------------------------------------------------------
+    def _attacker_lines(
+        self,
+        name: str,
+        threat: str,
+        negatives: str,
+        pairs: Pairs,
+        scores: Sequence[Float[np.ndarray, "n"]],
+        context: RunContext,
+    ) -> list[Result]:
+        chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
+        signed = [SortedScores(c.sign * s, pairs.same) for c, s in zip(chosen, scores, strict=True)]
+        two_sided = [SortedScores(c.ratio(s), pairs.same) for c, s in zip(chosen, scores, strict=True)]
+        probability = [c.ratio.probability(s) for c, s in zip(chosen, scores, strict=True)]
+        statistics: dict[str, list[Callable[[np.ndarray], float]]] = {
+            "verification_auc": [s.auc for s in signed],
+            "verification_auc_two_sided": [s.auc for s in two_sided],
+            "equal_error_rate": [s.eer for s in signed],
+            "calibration_error": [
+                lambda w, p=p: expected_calibration_error(p, pairs.same, w) if w[pairs.same].any() else float("nan")
+                for p in probability
+            ],
+        }
+        extras: dict[str, dict[str, object]] = {
+            "verification_auc": {"signs": [c.sign for c in chosen], "auc_on_choice": [round(c.auc, 6) for c in chosen]},
+            "verification_auc_two_sided": {"auc_on_choice": [round(c.auc_two_sided, 6) for c in chosen]},
+        }
+        for label, rate in _RATES.items():
+            reason = signed[0].tar_at_far(rate, pairs.weight).reason
+            if reason is None:
+                statistics[label] = [lambda w, s=s, rate=rate: s.tar_at_far(rate, w, 0.0).value for s in signed]
+            else:
+                extras["equal_error_rate"] = extras.get("equal_error_rate", {}) | {f"no_{label}": reason}
+        return [
+            self._line(f"{figure}.{threat}.{name}.v1", per_seed, negatives, name, pairs, context, extras.get(figure))
+            for figure, per_seed in statistics.items()
+        ]
+
+    def _worst_line(self, threat: str, negatives: str, context: RunContext) -> Result:
+        """The attacker and variant with the highest AUC on V2, averaged over seeds; then its AUC on the release."""
+        candidates = {}
+        for name in self.attackers:
+            chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
+            candidates[name, "signed"] = float(np.mean([c.auc for c in chosen]))
+            candidates[name, "two_sided"] = float(np.mean([c.auc_two_sided for c in chosen]))
+        (name, variant), best = max(candidates.items(), key=lambda item: item[1])
+        pairs, scores = self.scores[name, threat, negatives]
+        chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
+        sorted_scores = [
+            SortedScores(c.ratio(s) if variant == "two_sided" else c.sign * s, pairs.same)
+            for c, s in zip(chosen, scores, strict=True)
+        ]
+        extra = {"attacker": name, "variant": variant, "auc_on_choice": round(best, 6)}
+        per_seed = [s.auc for s in sorted_scores]
+        return self._line(f"verification_auc.{threat}.worst.v1", per_seed, negatives, "worst", pairs, context, extra)
+
+    def _line(
+        self,
+        figure: str,
+        per_seed: Sequence[Callable[[np.ndarray], float]],
+        negatives: str,
+        attacker: str,
+        pairs: Pairs,
+        context: RunContext,
+        extra: dict[str, object] | None,
+    ) -> Result:
+        interval: Interval = pair_bootstrap_over_seeds(
+            per_seed, pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, self.n_boot, context.seed
+        )
+        return context.result(
+            figure,
+            interval,
+            n_patients=pairs.n_positive_patients,
+            n_images=len(np.unique(np.concatenate([pairs.first[pairs.same], pairs.second[pairs.same]]))),
+            negatives=negatives,
+            attacker=attacker,
+            extra={
+                "attacker_seeds": list(self.seeds),
+                "n_positive_pairs": pairs.n_positives,
+                "n_negative_pairs": pairs.n_negatives,
+                **(extra or {}),
+            },
+        )
+
+
+def _pairs(judged: Judged, threat: str, negatives: str) -> Pairs:
+    pairs = threat_pairs(judged.real.cohort, threat, negatives, judged.released)
+    if pairs.n_positives == 0 or pairs.n_negatives == 0:
+        raise UsageError(
+            "GM-U317",
+            f"no pairs for threat model {threat} with {negatives} negatives",
+            got=f"{pairs.n_positives} of one person, {pairs.n_negatives} of two",
+            next_step="use a cohort with several images of a patient, or leave the threat model out",
+        )
+    return pairs
+
+
+def _choose(scores: np.ndarray, pairs: Pairs) -> _Chosen:
+    auc = SortedScores(scores, pairs.same).auc(pairs.weight)
+    ratio = LikelihoodRatio(scores, pairs.same, pairs.weight)
+    # Fitted and read on the same pairs: a little favourable to the two-sided variant, on V2 alone.
+    two_sided = SortedScores(ratio(scores), pairs.same).auc(pairs.weight)
+    return _Chosen(1.0 if auc >= 0.5 else -1.0, ratio, max(auc, 1.0 - auc), two_sided)
+
+
+def _roc(scores: SortedScores, weights: np.ndarray) -> np.ndarray:
+    tar, far = scores.accept_rates(weights)
+    grid = np.linspace(0.0, 1.0, 201)
+    return np.stack([grid, np.interp(grid, np.append(far[::-1], 1.0), np.append(tar[::-1], 1.0))])
+
+
+def _histogram(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
+    edges = np.linspace(scores.min(), scores.max() + 1e-9, 61)
+    rows = [np.histogram(scores[k], edges, weights=pairs.weight[k], density=True)[0] for k in (~pairs.same, pairs.same)]
+    return np.stack([*(np.append(row, 0.0) for row in rows), edges])

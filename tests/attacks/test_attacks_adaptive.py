@@ -1,0 +1,189 @@
+"""Refitting finds what a fixed permutation of pixels hides; averaging and owning help; budgets and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from attack_cohorts import SIZE, flat, judged, knowledge, real_images, released
+
+from gmia_monai.attacks.attackers import ATTACKERS, make_attackers
+from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side
+from gmia_monai.attacks.attackers.averaging import AveragingAttacker
+from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.attackers.owner import OwnerAttacker
+from gmia_monai.attacks.attackers.trained import TrainedAttacker
+from gmia_monai.attacks.base import Judged
+from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
+from gmia_monai.data.release import Release
+from gmia_monai.data.threats import threat_pairs
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.verification import roc_auc
+from gmia_monai.networks import IdentityNet, SiameseVerifier, load_network, save_network
+
+PLAIN = RefitRecipe(
+    steps=40,
+    patients=16,
+    lr=2e-3,
+    validate_every=20,
+    shift_px=0,
+    rotate_deg=0.0,
+    zoom=0.0,
+    contrast=0.0,
+    erase_prob=0.0,
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[str, list[Path]]:
+    folder = tmp_path_factory.mktemp("attackers")
+    arguments = {"image_size": SIZE, "architecture": "small", "embedding_dim": 32}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_network(folder / "arcface.safetensors", IdentityNet(**arguments), arguments)
+        save_network(folder / "siamese.safetensors", SiameseVerifier(features=16), {"features": 16})
+    return {"arcface": [folder / "arcface.safetensors"], "snn": [folder / "siamese.safetensors"]}
+
+
+def _rolled(name: str) -> Judged:
+    """A system that moves the image in a circle and inverts it: the pattern is there, elsewhere."""
+    real = real_images(name)
+    pixels = 1.0 - np.roll(real.pixels, (SIZE // 2, SIZE // 4), axis=(2, 3))
+    return Judged(real, Release("rolled", pixels, tuple((i,) for i in range(len(real)))))
+
+
+def _rolled_knowledge(**more):
+    known = knowledge("unchanged", **more)
+    return type(known)(known.training, _rolled("a"), _rolled("v"), known.frozen, known.anonymize)
+
+
+def _auc(attacker, case: Judged, threat: str = "T1") -> float:
+    pairs = threat_pairs(case.real.cohort, threat, "random", case.released)
+    return roc_auc(attacker.score(case, pairs, threat), pairs.same, pairs.weight)
+
+
+def test_refitting_finds_what_a_trained_attacker_does_not(weights):
+    known, case = _rolled_knowledge(), _rolled("t")
+    before = TrainedAttacker("arcface", weights["arcface"])
+    before.fit(known, 0)
+    after = AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", PLAIN)
+    after.fit(known, 0)
+    assert _auc(after, case) > max(0.75, _auc(before, case) + 0.1)
+
+
+def test_the_siamese_network_can_be_refitted_too(weights):
+    network = load_network(weights["snn"][0])
+    side = released_side(released(real_images("a"), "unchanged"))
+    losses = []
+
+    def contrast(pair: RefitPair) -> float:
+        with torch.no_grad():
+            scores = pair.matrix(torch.from_numpy(side.pixels[::3]), torch.from_numpy(side.pixels[1::3]))
+        losses.append(float(torch.nn.functional.cross_entropy(scores, torch.arange(len(scores)))))
+        return -losses[-1]
+
+    refit(RefitPair(network, shared=True), side, side, recipe=PLAIN, seed=0, validate=contrast)
+    assert min(losses) < losses[0] - 0.2
+
+
+def test_the_same_seed_gives_the_same_attacker_and_noise_teaches_nothing(weights):
+    recipe = RefitRecipe(steps=6, patients=8, validate_every=3)
+    scores = []
+    for seed in (0, 0, 1):
+        attacker = AdaptiveAttacker("adaptive_released", weights["arcface"], "released", recipe)
+        attacker.fit(knowledge("noise"), seed)
+        case = judged("noise")
+        scores.append(attacker.score(case, threat_pairs(case.real.cohort, "T3", "random"), "T3"))
+        assert abs(_auc(attacker, case) - 0.5) < 0.12
+    assert np.array_equal(scores[0], scores[1]) and not np.array_equal(scores[0], scores[2])
+
+
+def test_refitting_leaves_the_state_of_the_random_generator():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    pair = RefitPair(IdentityNet(SIZE, "small", 8), shared=True)
+    torch.manual_seed(3)
+    side = released_side(released(real_images("a"), "unchanged"))
+    refit(pair, side, side, recipe=RefitRecipe(steps=2, patients=4), seed=0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_images_of_one_exposure_meet_only_where_there_are_no_others():
+    from gmia_monai.attacks.refit import _partners  # noqa: PLC0415
+
+    pixels = np.zeros((4, 1, 8, 8), np.float32)
+    side = Side(pixels, np.array([0, 0, 1, 2]), np.arange(4))
+    other = Side(pixels[:3], np.array([0, 0, 1]), np.array([0, 1, 2]))
+    assert _partners(side, other) == {0: [(0, 1), (1, 0)], 1: [(2, 2)]}
+    assert _partners(side, side) == {0: [(0, 1), (1, 0)]}, "an image beside itself teaches nothing"
+
+
+def test_a_budget_takes_fewer_patients(weights):
+    case = released(real_images("a"), "unchanged")
+    side = released_side(case)
+    few = side.of_patients(np.array([0, 5]))
+    assert few.patient.tolist() == [0] * 3 + [5] * 3
+    assert np.array_equal(few.pixels, side.pixels[[0, 1, 2, 15, 16, 17]])
+    pair = RefitPair(IdentityNet(SIZE, "small", 8), shared=False)
+    lonely = few.of_patients(np.array([0]))
+    with pytest.raises(UsageError, match="GM-U314"):
+        refit(pair, lonely, real_side(case), recipe=PLAIN, seed=0)
+
+
+def test_averaging_is_the_mean_of_the_other_images(weights):
+    base = FrozenAttacker()
+    attacker = AveragingAttacker(base)
+    attacker.fit(knowledge("unchanged"), 0)
+    case = judged("unchanged")
+    cohort, e = case.real.cohort, flat(case.real.pixels)
+    pairs = threat_pairs(cohort, "T1", "random", negatives_per_positive=3)
+    scores = attacker.score(case, pairs, "T1")
+    for k in [0, 7, len(pairs) - 1]:
+        i, j = int(pairs.first[k]), int(pairs.second[k])
+        mates = [m for m in range(len(e)) if cohort.patient_index[m] == cohort.patient_index[j] and m != i]
+        mean = e[mates].mean(0)
+        assert scores[k] == pytest.approx(float(e[i] @ mean / np.linalg.norm(mean)), abs=1e-5)
+
+
+def test_averaging_beats_one_image_on_noisy_ones(weights):
+    attackers = FrozenAttacker(), AveragingAttacker(FrozenAttacker())
+    for attacker in attackers:
+        attacker.fit(knowledge("unchanged"), 0)
+    noisy = real_images("t", noise=0.9)
+    one, many = (_auc(a, released(noisy, "unchanged", policy="pseudonymous")) for a in attackers)
+    assert 0.55 < one < many
+
+
+def test_the_owner_compares_like_with_like(weights):
+    """A keyed shuffle of pixels that keeps nothing an encoder could learn from few patients, yet is always the same."""
+    order = np.random.default_rng(0).permutation(SIZE * SIZE)
+
+    def anonymize(pixels: np.ndarray, seed: int) -> np.ndarray:
+        return pixels.reshape(len(pixels), -1)[:, order].reshape(pixels.shape)
+
+    def case(name: str) -> Judged:
+        real = real_images(name)
+        return Judged(real, Release("shuffled", anonymize(real.pixels, 0), tuple((i,) for i in range(len(real)))))
+
+    known = knowledge("unchanged")
+    known = type(known)(known.training, case("a"), case("v"), known.frozen, anonymize)
+    owner = OwnerAttacker(weights["arcface"], RefitRecipe(steps=4, patients=8), n_releases=1)
+    owner.fit(known, 0)
+    assert _auc(owner, case("t")) > 0.95
+    with pytest.raises(UsageError, match="GM-U318"):
+        OwnerAttacker(weights["arcface"]).fit(knowledge("unchanged"), 0)
+
+
+def test_every_name_makes_its_attacker(weights):
+    makers = make_attackers(["adaptive_cross_snn", *ATTACKERS], weights["arcface"], weights["snn"])
+    for name, make in makers.items():
+        attacker = make()
+        assert attacker.name == name
+        assert isinstance(attacker, ATTACKERS[name.removesuffix("_snn")])
+    assert makers["adaptive_cross_snn"]().weights == tuple(weights["snn"])
+    with pytest.raises(UsageError, match="GM-U319"):
+        make_attackers(["nobody"])
+    with pytest.raises(UsageError, match="GM-U313"):
+        TrainedAttacker("snn", []).fit(knowledge("noise"), 0)

@@ -1,0 +1,99 @@
+"""Verification rings on unchanged and on inverted images, and is silent on noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from attack_cohorts import flat, judged, knowledge, real_images, released
+
+from gmia_monai.attacks import AttackerKnowledge
+from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.attackers.metadata import MetadataAttacker
+from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.verification import VerificationAttack
+from gmia_monai.data.threats import threat_pairs
+from gmia_monai.errors import ManifestError, UsageError
+from gmia_monai.metrics.results import RunContext
+from gmia_monai.metrics.verification import roc_auc
+
+CONTEXT = RunContext("x", "cxr64")
+
+
+def _table(system: str, n_boot: int = 100) -> dict:
+    attack = VerificationAttack(
+        AttackerPool({"frozen": FrozenAttacker, "metadata": MetadataAttacker}), seeds=(0, 1), n_boot=n_boot
+    )
+    attack.fit(knowledge(system))
+    return {(r.name, r.negatives): r for r in attack.score(judged(system), CONTEXT)}
+
+
+def test_it_rings_on_unchanged_images():
+    table = _table("unchanged")
+    for threat in ("T1", "T2", "T3"):
+        worst = table[f"verification_auc.{threat}.worst.v1", "random"]
+        assert worst.value > 0.99 and worst.extra["attacker"] == "frozen"
+        assert table[f"equal_error_rate.{threat}.frozen.v1", "random"].value < 0.05
+    assert table["verification_auc.T1.frozen.v1", "random"].extra["attacker_seeds"] == [0, 1]
+
+
+def test_identity_at_the_far_side_rings_as_loud():
+    table = _table("negative")
+    auc = table["verification_auc.T1.frozen.v1", "matched"]
+    assert auc.extra["signs"] == [-1.0, -1.0] and auc.value > 0.99
+    assert table["verification_auc_two_sided.T1.frozen.v1", "matched"].value > 0.99
+    # Two inverted images are as alike as the images were.
+    assert table["verification_auc.T3.frozen.v1", "matched"].value > 0.99
+
+
+def test_it_is_silent_on_noise():
+    table = _table("noise", n_boot=400)
+    for threat in ("T1", "T2", "T3"):
+        auc = table[f"verification_auc.{threat}.frozen.v1", "random"]
+        assert auc.low < 0.5 < auc.high or abs(auc.value - 0.5) < 0.06
+
+
+def test_shuffled_patients_are_no_better_than_chance():
+    attack = VerificationAttack(AttackerPool({"frozen": FrozenAttacker}), seeds=(0,), threats=("T1",), n_boot=50)
+    attack.fit(knowledge("unchanged"))
+    real = real_images("t")
+    shuffled = np.random.default_rng(0).permutation(len(real))
+    release = released(real, "unchanged").release.with_pixels(real.pixels[shuffled])
+    (auc,) = [
+        r
+        for r in attack.score(type(judged("unchanged"))(real, release), CONTEXT)
+        if r.name == "verification_auc.T1.frozen.v1" and r.negatives == "random"
+    ]
+    assert abs(auc.value - 0.5) < 0.1
+
+
+def test_the_figure_is_the_plain_auc_of_its_pairs():
+    table = _table("unchanged")
+    case = judged("unchanged")
+    pairs = threat_pairs(case.real.cohort, "T1", "matched")
+    e = flat(case.real.pixels)
+    scores = (e[pairs.first] * e[pairs.second]).sum(1)
+    assert table["verification_auc.T1.frozen.v1", "matched"].value == pytest.approx(
+        roc_auc(scores, pairs.same, pairs.weight), abs=1e-5
+    )
+
+
+def test_a_shared_patient_is_refused():
+    attack = VerificationAttack(AttackerPool({"frozen": FrozenAttacker}), seeds=(0,), n_boot=5)
+    attack.fit(knowledge("unchanged"))
+    for name in ("s", "a", "v"):
+        n = 16 if name == "s" else 24
+        with pytest.raises(ManifestError, match="GM-M03"):
+            attack.score(released(real_images(name, n), "unchanged"), CONTEXT)
+    own = released(real_images("a"), "unchanged")
+    with pytest.raises(ManifestError, match="GM-M032"):
+        AttackerKnowledge(real_images("s", 16), own, own)
+
+
+def test_what_cannot_be_scored_is_refused():
+    with pytest.raises(UsageError, match="GM-U316"):
+        AttackerPool({})
+    pool = AttackerPool({"frozen": FrozenAttacker})
+    with pytest.raises(UsageError, match="GM-U311"):
+        VerificationAttack(pool).score(judged("noise"), CONTEXT)
+    with pytest.raises(UsageError, match="GM-U312"):
+        VerificationAttack(pool).fit(knowledge("noise", frozen=None))

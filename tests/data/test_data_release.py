@@ -1,0 +1,53 @@
+"""Releases: kinds, sources, hashes, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from attack_cohorts import real_images
+
+from gmia_monai.data.release import RealImages, Release
+from gmia_monai.errors import UsageError
+
+REAL = real_images("t", 4)
+PIXELS = REAL.pixels[:3]
+
+
+def test_kinds_by_the_number_of_sources():
+    assert Release("x", PIXELS, ((0,), (1,), (2,))).kind == "one_to_one"
+    assert Release("x", PIXELS, ((0, 3), (1,), (2,))).kind == "k_to_one"
+    assert Release("x", PIXELS, ((), (), ())).kind == "generated"
+
+
+def test_sources_lead_to_images_and_patients():
+    release = Release("x", PIXELS, ((5,), (0, 3), (5,)))
+    assert release.image_of_source == {5: 0}
+    assert release.source_patients(REAL.cohort) == [{1}, {0, 1}, {1}]
+    with pytest.raises(UsageError, match="GM-U303"):
+        release.only_source()
+    assert Release("x", PIXELS, ((5,), (0,), (4,))).only_source().tolist() == [5, 0, 4]
+
+
+def test_the_hash_is_of_pixels_and_sources():
+    release = Release("x", PIXELS, ((0,), (1,), (2,)))
+    same = Release("other name", PIXELS.copy(), ((0,), (1,), (2,)))
+    moved = Release("x", PIXELS, ((0,), (2,), (1,)))
+    brighter = release.with_pixels(np.minimum(PIXELS + np.float32(0.01), 1))
+    assert release.content_hash == same.content_hash
+    assert len({release.content_hash, moved.content_hash, brighter.content_hash}) == 3
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(UsageError, match="GM-U300"):
+        RealImages(REAL.cohort, PIXELS)
+    with pytest.raises(UsageError, match="GM-U301"):
+        Release("x", PIXELS, ((0,), (1,)))
+    with pytest.raises(UsageError, match="GM-U301"):
+        Release("x", PIXELS, ((0,), (1,), (2,)), labels=np.zeros((3, 2)), findings=("Mass",))
+    for wrong in (2.0, np.nan):
+        with pytest.raises(UsageError, match="GM-U302"):
+            Release("x", np.full_like(PIXELS, wrong), ((0,), (1,), (2,)))
+
+
+def test_the_repr_names_nobody():
+    assert "t0" not in repr(REAL) and "t0" not in repr(Release("x", PIXELS, ((0,), (1,), (2,))))

@@ -1,0 +1,220 @@
+"""One command from a manifest and a folder of released images to result lines, through each entry point."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from attack_cohorts import SIZE, real_images
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from gmia_monai.cli import main as cli
+from gmia_monai.data.manifest import read_manifest
+from gmia_monai.errors import UsageError
+from gmia_monai.evaluation.command import evaluate_release
+from gmia_monai.evaluation.read import part_of, read_real, read_release
+from gmia_monai.evaluation.suite import make_attacks
+from gmia_monai.metrics.results import read_results
+from gmia_monai.networks import IdentityNet, save_network
+
+CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "evaluate.yaml"
+FAST = {"seeds": [0], "n_boot": 10, "refit": {"steps": 2, "patients": 4}, "train_steps": 2}
+ROLE_OF = {"s": "S", "a": "A", "v": "V2", "t": "T"}
+
+
+def _png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Path:
+    """``real/manifest.csv``, ``unchanged`` and ``noise`` with their links, ``models``."""
+    root = tmp_path_factory.mktemp("case")
+    rng = np.random.default_rng(0)
+    rows, links = [], []
+    for name, role in ROLE_OF.items():
+        real = real_images(name, 8)
+        for i, record in enumerate(real.cohort):
+            file = f"{name}_{i}.png"
+            _png(root / "real" / file, real.pixels[i, 0])
+            rows.append([file, record.patient_id, record.view, record.sex, record.age, role])
+            if role != "S":
+                handle = f"{len(links):016x}"
+                links.append([handle, file])
+                _png(root / "unchanged" / "images" / f"{handle}.png", real.pixels[i, 0])
+                _png(root / "noise" / "images" / f"{handle}.png", rng.random((SIZE, SIZE)))
+    for path, header, lines in (
+        (root / "real" / "manifest.csv", ["image", "patient_id", "view", "sex", "age", "split"], rows),
+        (root / "unchanged.links.csv", ["handle", "image"], links),
+        (root / "noise.links.csv", ["handle", "image"], links),
+    ):
+        with path.open("w", newline="") as stream:
+            csv.writer(stream).writerows([header, *lines])
+    arguments = {"image_size": SIZE, "architecture": "small", "embedding_dim": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name in ("identity", "arcface"):
+            save_network(root / "models" / f"{name}.safetensors", IdentityNet(**arguments), arguments)
+    return root
+
+
+def _run(case: Path, system: str, out: Path, **more):
+    return evaluate_release(
+        case / "real" / "manifest.csv",
+        case / system,
+        out,
+        models_dir=case / "models",
+        image_size=SIZE,
+        **{**FAST, **more},
+    )
+
+
+def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
+    out = tmp_path / "out"
+    results = {(r.name, r.negatives): r for r in _run(case, "unchanged", out)}
+    worst = results["verification_auc.T2.worst.v1", "random"]
+    assert worst.value > 0.95 and worst.system == "unchanged" and worst.n_patients == 8
+    assert results["verification_auc.T1.metadata.v1", "random"].value < 0.95
+    assert {r.identity for r in read_results(out / "results.jsonl")} == {r.identity for r in results.values()}
+    lines = (out / "results.jsonl").read_bytes()
+    with caplog.at_level("INFO"):
+        _run(case, "unchanged", out)
+    assert "all attacks are done already" in caplog.text
+    assert (out / "results.jsonl").read_bytes() == lines
+    (next((out / "attacks").glob("singling_out.*"))).unlink()
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        _run(case, "unchanged", out)
+    assert "7 of 8 attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
+
+
+def test_it_is_silent_on_noise(case, tmp_path):
+    results = {(r.name, r.negatives): r for r in _run(case, "noise", tmp_path / "out", n_boot=100)}
+    for threat in ("T1", "T3"):
+        auc = results[f"verification_auc.{threat}.frozen.v1", "random"]
+        assert auc.low <= 0.5 <= auc.high
+
+
+def test_another_release_or_setting_is_not_resumed(case, tmp_path):
+    out = tmp_path / "out"
+    for system, more in (("unchanged", {}), ("noise", {}), ("noise", {"n_boot": 11})):
+        _run(case, system, out, attacks=["singling_out"], **more)
+    assert len(list((out / "attacks").iterdir())) == 3
+
+
+def test_nothing_that_is_written_names_a_patient_or_a_file(case, tmp_path):
+    out = tmp_path / "out"
+    _run(case, "unchanged", out, attacks=["singling_out"])
+    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"hidden_rate" in written
+    for word in (b"t_0.png", b"a_3.png", b't0"', str(case).encode()):
+        assert word not in written
+
+
+def test_the_config_gives_the_same_lines(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    expected = _run(case, "unchanged", tmp_path / "one", attacks=["linkability"])
+    workflow = ConfigWorkflow(
+        str(CONFIG),
+        workflow_type="eval",
+        logging_file=False,
+        run_id="evaluating",
+        real=str(case / "real" / "manifest.csv"),
+        released=str(case / "unchanged"),
+        output_dir=str(tmp_path / "two"),
+        models_dir=str(case / "models"),
+        image_size=SIZE,
+        device="cpu",
+        **{
+            "suite#attacks": ["linkability"],
+            "suite#seeds": [0],
+            "suite#n_boot": 10,
+            "suite#refit": FAST["refit"],
+        },
+    )
+    workflow.initialize()
+    workflow.run()
+    found = read_results(tmp_path / "two" / "results.jsonl")
+    assert [(r.identity, r.value, r.low) for r in found] == [(r.identity, r.value, r.low) for r in expected]
+
+
+def test_the_command_shows_the_worst(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            *["gmia", "evaluate", "--real", str(case / "real" / "manifest.csv"), "--released", str(case / "unchanged")],
+            *["--models-dir", str(case / "models"), "--image-size", str(SIZE), "--attack", "retrieval", "--seeds", "1"],
+            *["--refit-steps", "1"],
+        ],
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    assert "map_at_r.released_in_real.worst.v1" in shown and "results.jsonl" in shown
+    assert (tmp_path / "output" / "evaluation" / "results.jsonl").is_file()
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+def test_a_release_is_read_with_its_sources(case):
+    cohort = read_manifest(case / "real" / "manifest.csv").role("T")
+    real = read_real(cohort, SIZE)
+    release = read_release(cohort, case / "unchanged", SIZE)
+    assert release.kind == "one_to_one" and len(release) == len(cohort) == 24
+    assert np.abs(release.pixels - real.pixels[release.only_source()]).max() < 1e-6
+    part, images = part_of(release, real, np.arange(3, 9))
+    assert len(images) == 6 and np.abs(images.pixels - part.pixels[images.only_source()]).max() < 1e-6
+    without = read_release(cohort, case / "unchanged" / "images", SIZE)
+    assert without.kind == "generated" and len(without) == 72
+
+
+def test_several_rows_of_a_handle_are_several_sources(case, tmp_path):
+    cohort = read_manifest(case / "real" / "manifest.csv").role("T")
+    first = sorted((case / "unchanged" / "images").iterdir())[0].stem
+    links = tmp_path / "links.csv"
+    links.write_text(f"handle,image\n{first},t_0.png\n{first},t_4.png\n")
+    release = read_release(cohort, case / "unchanged", SIZE, links)
+    assert release.sources == ((0, 4),) and release.kind == "k_to_one"
+
+
+def test_what_cannot_be_read_is_refused(case, tmp_path):
+    cohort = read_manifest(case / "real" / "manifest.csv").role("T")
+    links = tmp_path / "links.csv"
+    links.write_text("handle,image\nx,elsewhere.png\n")
+    (tmp_path / "empty").mkdir()
+    for folder, given, code in (
+        (case / "nowhere", None, "GM-U320"),
+        (tmp_path / "empty", None, "GM-U320"),
+        (case / "unchanged", links, "GM-U321"),
+        (case / "unchanged", tmp_path / "none.csv", "GM-U321"),
+        (case / "unchanged", case / "real" / "manifest.csv", "GM-U321"),
+    ):
+        with pytest.raises(UsageError, match=code) as caught:
+            read_release(cohort, folder, SIZE, given)
+        assert "elsewhere" not in str(caught.value)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.png").write_bytes(b"no image")
+    with pytest.raises(UsageError, match="GM-U320.*GM-D003"):
+        read_release(cohort, tmp_path / "bad", SIZE)
+
+
+def test_a_release_without_the_attackers_roles_says_what_is_missing(case, tmp_path):
+    rows = (case / "unchanged.links.csv").read_text().splitlines()
+    links = tmp_path / "links.csv"
+    links.write_text(os.linesep.join(row for row in rows if ",a_" not in row))
+    with pytest.raises(UsageError, match="GM-U322.*role A"):
+        _run(case, "unchanged", tmp_path / "out", links=links)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UsageError, match="GM-U323"):
+        make_attacks(["rumour"])
