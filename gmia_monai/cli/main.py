@@ -15,7 +15,9 @@ from gmia_monai.errors import GmiaError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anonymize chest radiographs, and attack what is released.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Anonymize chest radiographs, and attack what is released."
+)
 key_app = typer.Typer(no_args_is_help=True, help="Project keys, from which pseudonyms are made.")
 app.add_typer(key_app, name="key")
 
