@@ -252,7 +252,9 @@ PROFILES = sorted(p.name for p in (CONFIGS / "profiles").glob("*.yaml"))
 
 
 def _base_of(profile: str) -> str:
-    parts = dict.fromkeys(("identity", "attacker", "siamese"), "train_identity.yaml") | {"utility": "train_utility.yaml"}
+    parts = dict.fromkeys(("identity", "attacker", "siamese"), "train_identity.yaml") | {
+        "utility": "train_utility.yaml"
+    }
     return next((v for k, v in parts.items() if k in profile), "train.yaml")
 
 
