@@ -22,12 +22,13 @@ from gmia_monai.dicom import links_path
 from gmia_monai.errors import GmiaError
 from gmia_monai.evaluation.anonymization import evaluate_latent_optimization
 from gmia_monai.evaluation.identity import evaluate_identity
+from gmia_monai.evaluation.read import read_real
 from gmia_monai.evaluation.reconstruction import evaluate_reconstruction, fit_pca, pca_reconstruct
 from gmia_monai.evaluation.utility import evaluate_utility, predict_logits
 from gmia_monai.metrics.results import Result, RunContext, append_results
 from gmia_monai.networks import load_recorded
 from gmia_monai.report.figures import change_image, contact_sheet
-from gmia_monai.transforms import read_radiograph, resize_image, square_box
+from gmia_monai.transforms import read_radiograph, resize_image
 from gmia_monai.weights import read_index, read_metadata
 
 PARTS = ("identity", "utility", "reconstruction", "latent_optimization")
@@ -35,13 +36,7 @@ PARTS = ("identity", "utility", "reconstruction", "latent_optimization")
 
 def load_images(cohort: Cohort, image_size: int) -> torch.Tensor:
     """``[n, 1, s, s]`` in [0, 1], read, cropped and scaled as for training."""
-    images = []
-    for record in cohort:
-        image, _ = read_radiograph(record.image)
-        box = square_box(*image.shape)
-        square = image[box.top : box.top + box.height, box.left : box.left + box.width]
-        images.append(resize_image(square, (image_size, image_size)))
-    return torch.from_numpy(np.stack(images))[:, None]
+    return torch.from_numpy(read_real(cohort, image_size).pixels)
 
 
 def context(options: argparse.Namespace, system: str, *models: str) -> RunContext:

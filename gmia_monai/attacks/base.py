@@ -7,8 +7,7 @@ A, is chosen on V2, and is scored once on T.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -74,7 +73,6 @@ class AttackerKnowledge:
         choice: releases of the role V2: attackers, signs and thresholds are chosen on them.
         frozen: embedding of the encoder that the system optimised against; None where there is none.
         anonymize: the system itself, from images and a seed to images; None where the attacker does not have it.
-        cache_dir: folder for trained attackers, by the hash of what they were trained on; None: nothing is kept.
 
     Raises:
         ManifestError: ``GM-M032``, ``GM-M033`` where what is learned from and what is chosen on share a patient.
@@ -85,7 +83,6 @@ class AttackerKnowledge:
     choice: Judged
     frozen: Embed | None = None
     anonymize: Callable[[Pixels, int], Pixels] | None = None
-    cache_dir: Path | None = field(default=None)
 
     def __post_init__(self) -> None:
         check_disjoint({"training": self.training.cohort, "choice": self.choice.real.cohort})

@@ -144,7 +144,7 @@ class PresenceAttack:
         if embed_released is None or embed_real is None:
             raise UsageError("GM-U311", f"attacker {attacker.name} has not been fitted")
         released, real = embed_released(judged.release.pixels[case.images]), embed_real(judged.real.pixels[case.query])
-        similarity = _all_pairs(attacker, released, real)
+        similarity = attacker.compare_all(released, real)
         similarity[case.own] = -np.inf
         # How near a released image is to those who come next says how near it is to people in general.
         centred = similarity - np.sort(similarity, axis=1)[:, -4:-1].mean(axis=1, keepdims=True)
@@ -185,11 +185,3 @@ class PresenceAttack:
             name = f"presence_tpr_at_fpr_1pct.{label}.v1"
             lines.append(context.result(name, tpr, attacker=who, extra=extra, **shared))
         return lines
-
-
-def _all_pairs(attacker: EmbeddingAttacker, released: np.ndarray, real: np.ndarray) -> Float[np.ndarray, "r p"]:
-    import torch
-
-    left, right = torch.from_numpy(released).float(), torch.from_numpy(real).float()
-    with torch.no_grad():
-        return torch.cat([attacker.compare(rows[:, None], right[None]) for rows in left.split(16)]).double().numpy()

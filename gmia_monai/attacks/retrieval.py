@@ -7,10 +7,9 @@ found grows rarer with the gallery: the curve over its size is the expectation o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
@@ -89,7 +88,7 @@ class RetrievalAttack:
             cohort.patient_index[kept],
             folders[kept],
             queries=queries[kept],
-            compare=None if attacker.compare is cosine_score else _matrix(attacker.compare),
+            compare=None if attacker.compare is cosine_score else attacker.compare_all,
         )
 
     def _lines(
@@ -125,14 +124,3 @@ class RetrievalAttack:
 def _sizes(table: Identification) -> Sequence[int]:
     largest = int(table.gallery.max())
     return [size for size in GALLERY_SIZES if size < largest] + [largest]
-
-
-def _matrix(compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., np.ndarray]:
-    """Scores of all pairs of two sets of embeddings by a function of pairs, a few rows at a time."""
-
-    @torch.no_grad()
-    def scores(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        left, right = torch.from_numpy(a).float(), torch.from_numpy(b).float()
-        return torch.cat([compare(rows[:, None], right[None]) for rows in left.split(16)]).double().numpy()
-
-    return scores

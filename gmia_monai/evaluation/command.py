@@ -90,6 +90,7 @@ def evaluate_release(
         "refit": dict(refit or {}),
         "n_boot": n_boot,
         "train_steps": train_steps,
+        "profile": profile,
     }
     fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)
     release = case.judged.release

@@ -19,7 +19,7 @@ from gmia_monai.transforms.readers import read_radiograph
 from gmia_monai.transforms.resample import resize_image
 from gmia_monai.typing import PathLike
 
-__all__ = ["part_of", "read_pixels", "read_real", "read_release"]
+__all__ = ["read_pixels", "read_real", "read_release"]
 
 _log = logging.getLogger(__name__)
 _EVERY = 2000
@@ -72,8 +72,8 @@ def read_release(
         policy: what the system says of two released images of one patient.
 
     Raises:
-        UsageError: ``GM-U320`` no such folder or no image in it, ``GM-U321`` links that do not fit the release or the
-            cohort.
+        UsageError: ``GM-U320`` no such folder or no image in it, ``GM-U321`` unusable links, ``GM-U322`` links
+            of other images than those of the cohort.
     """
     folder = Path(folder)
     inside = folder / "images" if (folder / "images").is_dir() else folder
@@ -104,23 +104,6 @@ def read_release(
     return Release(system or folder.name, np.clip(np.stack(pixels), 0.0, 1.0), found, policy)
 
 
-def part_of(release: Release, real: RealImages, kept: np.ndarray) -> tuple[RealImages, Release]:
-    """A part of the real images, with the released images that were made from these alone.
-
-    Args:
-        release: release of all of them.
-        real: all real images.
-        kept: mask or positions.
-    """
-    positions = np.flatnonzero(kept) if np.asarray(kept).dtype == bool else np.asarray(kept)
-    place = {int(old): new for new, old in enumerate(positions)}
-    images = [i for i, s in enumerate(release.sources) if s and all(source in place for source in s)]
-    sources = tuple(tuple(place[source] for source in release.sources[i]) for i in images)
-    labels = None if release.labels is None else release.labels[images]
-    part = Release(release.system, release.pixels[images], sources, release.policy, labels, release.findings)
-    return real.take(positions), part
-
-
 def _read_links(path: Path, cohort: Cohort) -> dict[str, tuple[int, ...]]:
     """Positions of the sources of each handle; a handle with a source outside the cohort is left out."""
     if not path.is_file():
@@ -140,7 +123,7 @@ def _read_links(path: Path, cohort: Cohort) -> dict[str, tuple[int, ...]]:
     inside = {handle: tuple(found) for handle, found in links.items() if min(found) >= 0}
     if not inside:
         raise UsageError(
-            "GM-U321",
+            "GM-U322",
             "no link leads to an image of the cohort",
             got=f"{len(links)} handles",
             next_step="give --real the manifest that was anonymized",

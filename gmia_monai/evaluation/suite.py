@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ignite.engine import Engine
 
 from gmia_monai.attacks import ATTACKS
@@ -23,9 +22,9 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import RefitRecipe
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.release import RealImages, Release
+from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
-from gmia_monai.evaluation.read import part_of, read_real, read_release
+from gmia_monai.evaluation.read import read_real, read_release
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.networks.pretrained import load_recorded
@@ -106,8 +105,10 @@ def read_case(
     frozen = None if models_dir is None else NetworkEmbedder(load_recorded(models_dir, "identity"), device=device)
     knowledge = AttackerKnowledge(training, parts["own"], parts["choice"], frozen)
     knowledge.refuse_overlap(parts["judged"])
-    hashes = [training.content_hash, *(f"{p.real.content_hash} {p.release.content_hash}" for p in parts.values())]
-    digest = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    judged = parts["judged"].release
+    facts = [training.content_hash, *(f"{p.real.content_hash} {p.release.content_hash}" for p in parts.values())]
+    facts += [judged.system, judged.policy, "" if models_dir is None else read_index(models_dir)["identity"]["sha256"]]
+    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
     return Case(knowledge, parts["judged"], digest)
 
 
@@ -121,9 +122,9 @@ def _released_part(
     role: str,
 ) -> Judged:
     try:
-        release: Release = read_release(real.cohort, released, image_size, links, system, policy)
+        return Judged(real, read_release(real.cohort, released, image_size, links, system, policy))
     except UsageError as error:
-        if error.code != "GM-U321" or "no link leads" not in error.what:
+        if error.code != "GM-U322":
             raise
         raise UsageError(
             "GM-U322",
@@ -131,8 +132,6 @@ def _released_part(
             expected="released images of the roles A, V2 and T",
             next_step="anonymize the whole manifest: attackers learn from releases of A and are chosen on V2",
         ) from error
-    real, release = part_of(release, real, np.arange(len(real)))
-    return Judged(real, release)
 
 
 def make_attacks(

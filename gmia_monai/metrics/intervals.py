@@ -148,20 +148,15 @@ def pair_bootstrap_over_seeds(
     if not statistics:
         raise UsageError("GM-U214", "no attacker to average over")
     rng = np.random.default_rng([seed, len(statistics)])
-    whole = True
 
-    def mean(w: np.ndarray) -> float:
-        nonlocal whole
-        # The first call is for the figure itself: every seed once.
-        drawn = range(len(statistics)) if whole else rng.integers(0, len(statistics), len(statistics))
-        whole = False
-        values = {i: statistics[i](w) for i in set(drawn)}
-        return float(np.mean([values[i] for i in drawn]))
+    def of_drawn_seeds(w: np.ndarray) -> float:
+        drawn = np.bincount(rng.integers(0, len(statistics), len(statistics)), minlength=len(statistics))
+        values = [times * statistics[i](w) for i, times in enumerate(drawn.tolist()) if times]
+        return float(np.sum(values) / len(statistics))
 
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
-    value = mean(base)
-    interval = pair_bootstrap(mean, same, patient_first, patient_second, base, n_boot, seed, level)
-    return Interval(value, interval.low, interval.high)
+    interval = pair_bootstrap(of_drawn_seeds, same, patient_first, patient_second, base, n_boot, seed, level)
+    return interval._replace(value=float(np.mean([statistic(base) for statistic in statistics])))
 
 
 def pair_bootstrap_auc(

@@ -1,22 +1,18 @@
-"""Pictures for reports: contact sheets, training curves, score histograms. Matplotlib and Pillow load on first use."""
+"""Contact sheets: images before and after, side by side. Pillow loads on first use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import Image2D, PathLike
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["change_image", "contact_sheet", "optimization_caption", "verification_scores"]
+__all__ = ["change_image", "contact_sheet", "optimization_caption"]
 
 _BACKGROUND, _INK, _FAINT = 18, 235, 190
 # the font inside Pillow has no glyphs for these
@@ -117,70 +113,6 @@ def _fitted(text: str, font: Any, width: int) -> str:
     while text and font.getlength(text + "...") > width:
         text = text[:-1]
     return text.rstrip() + "..."
-
-
-def verification_scores(
-    scores: Float[np.ndarray, "n"],
-    same: Bool[np.ndarray, "n"],
-    path: PathLike,
-    *,
-    weights: Float[np.ndarray, "n"] | None = None,
-    threshold: float | None = None,
-    title: str | None = None,
-    label: str = "cosine",
-) -> None:
-    """Draw the densities of scores of the same and of different patients on one scale.
-
-    Args:
-        scores: score of each pair, shape ``n``.
-        same: whether the pair shows one patient.
-        path: the PNG to write.
-        weights: weight of each pair.
-        threshold: a threshold to mark.
-        title: one line above.
-        label: name of the score.
-    """
-    scores, same = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
-    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if len(scores) == 0:
-        raise UsageError("GM-U284", "no pairs to draw")
-    edges = np.linspace(scores.min(), scores.max() + 1e-9, 61)
-    figure = _new_figure((6.4, 3.4))
-    axis = figure.subplots()
-    for chosen, name, colour in ((~same, "different patients", "tab:gray"), (same, "same patient", "tab:red")):
-        if chosen.any():
-            axis.hist(
-                scores[chosen],
-                edges,
-                weights=weights[chosen],
-                density=True,
-                color=colour,
-                alpha=0.55,
-                label=f"{name} ({int(chosen.sum()):,} pairs)",
-            )
-    if threshold is not None:
-        axis.axvline(threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {threshold:.2f}")
-    axis.set_xlabel(label)
-    axis.set_ylabel("density")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
-    if title:
-        axis.set_title(title, fontsize=11)
-    _save_figure(figure, path)
-
-
-def _new_figure(size_inch: tuple[float, float]) -> Figure:
-    """A figure on the Agg canvas, without pyplot: no display is needed and no global state is touched."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size_inch, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save_figure(figure: Figure, path: PathLike) -> None:
-    _save_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
 
 
 def _save_atomically(path: PathLike, write: Any) -> None:

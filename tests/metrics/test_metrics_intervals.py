@@ -12,6 +12,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import (
     pair_bootstrap,
     pair_bootstrap_auc,
+    pair_bootstrap_over_seeds,
     patient_bootstrap,
     percentile_interval,
 )
@@ -142,3 +143,27 @@ def test_five_hundred_resamples_of_a_full_test_role_are_quick():
     )
     assert time.process_time() - start < 20
     assert interval.low < interval.value < interval.high
+
+
+# -- attackers of several seeds ----------------------------------------------------------------------------------------
+def test_equal_attackers_give_the_interval_of_one():
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(30), 3)
+    first, second, same = _all_pairs(patients)
+    scores = rng.normal(size=len(same)) + same
+
+    def auc(weights):
+        return roc_auc(scores, same, weights)
+
+    one = pair_bootstrap(auc, same, patients[first], patients[second], n_boot=50, seed=3)
+    three = pair_bootstrap_over_seeds([auc] * 3, same, patients[first], patients[second], n_boot=50, seed=3)
+    assert three == pytest.approx(one)
+
+
+def test_attackers_that_differ_widen_the_interval_by_their_own_spread():
+    first, second, same = _all_pairs(np.repeat(np.arange(8), 2))
+    constants = [lambda w, v=v: v for v in (0.2, 0.5, 0.8)]
+    interval = pair_bootstrap_over_seeds(constants, same, first // 2, second // 2, n_boot=400)
+    assert interval.value == pytest.approx(0.5)
+    # Three draws of three values: all of one value in 2 of 27, whose mean is an end.
+    assert interval.low == pytest.approx(0.2) and interval.high == pytest.approx(0.8)

@@ -14,7 +14,6 @@ from gmia_monai.report.figures import (
     change_image,
     contact_sheet,
     optimization_caption,
-    verification_scores,
 )
 
 
@@ -76,17 +75,6 @@ def test_change_is_grey_where_nothing_changed():
 def test_caption_says_when_an_image_did_not_converge():
     assert optimization_caption(0.931, -0.02, 8, True) == "cosine 0.93 to -0.02 · 8 steps"
     assert "not converged" in optimization_caption(0.9, 0.3, 1000, False)
-
-
-def test_score_histogram_separates_colours(tmp_path):
-    scores = np.concatenate([np.full(200, 0.9), np.full(800, 0.1)]) + np.linspace(0, 0.05, 1000)
-    verification_scores(scores, np.arange(1000) < 200, tmp_path / "h.png", threshold=0.5, title="t")
-    picture = _read(tmp_path / "h.png").astype(int)[:300]
-    red = np.argwhere(picture[..., 0] - picture[..., 1] > 60)
-    grey = np.argwhere((abs(picture[..., 0] - picture[..., 1]) < 3) & (picture[..., 0] > 150) & (picture[..., 0] < 210))
-    assert red[:, 1].mean() > grey[:, 1].mean() + 100
-    with pytest.raises(UsageError, match="GM-U284"):
-        verification_scores(np.zeros(0), np.zeros(0, bool), tmp_path / "x.png")
 
 
 def test_importing_the_room_loads_no_drawing_library():

@@ -6,6 +6,7 @@ the verification attack tests both (a system may push an image to the far side o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ from gmia_monai.errors import UsageError
 __all__ = ["Attacker", "EmbeddingAttacker", "NetworkEmbedder", "cosine_score"]
 
 _CHUNK = 1 << 15
+_ROWS = 16
 
 
 @runtime_checkable
@@ -43,7 +45,7 @@ def cosine_score(a: Tensor, b: Tensor) -> Tensor:
 
 
 class NetworkEmbedder:
-    """Embeds arrays of images by a network, a batch at a time; keeps what it has embedded last.
+    """Embeds arrays of images by a network, a batch at a time.
 
     Args:
         network: maps ``[b, 1, h, w]`` to ``[b, d]``; put into eval mode.
@@ -67,7 +69,7 @@ class NetworkEmbedder:
         return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-class EmbeddingAttacker:
+class EmbeddingAttacker(ABC):
     """An attacker that embeds each image once and compares embeddings.
 
     Args:
@@ -86,9 +88,9 @@ class EmbeddingAttacker:
         self.embed_real: Callable[[Pixels], np.ndarray] | None = None
         self._kept: dict[tuple[str, str], np.ndarray] = {}
 
+    @abstractmethod
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
-        """Learns; to be overridden."""
-        raise NotImplementedError
+        """Learns, and sets the embedders by :meth:`use`."""
 
     def use(self, released: Callable[[Pixels], np.ndarray], real: Callable[[Pixels], np.ndarray] | None = None) -> None:
         """Sets the embedders; what was embedded before is forgotten."""
@@ -121,3 +123,9 @@ class EmbeddingAttacker:
         first, second = (torch.from_numpy(p).split(_CHUNK) for p in (pairs.first, pairs.second))
         scores = [self.compare(a[i], b[j]) for i, j in zip(first, second, strict=True)]
         return torch.cat(scores).double().numpy() if scores else np.zeros(0)
+
+    @torch.no_grad()
+    def compare_all(self, left: np.ndarray, right: np.ndarray) -> Float64[np.ndarray, "n m"]:
+        """Score of each of ``left`` with each of ``right``, a few rows at a time."""
+        a, b = torch.from_numpy(left).float(), torch.from_numpy(right).float()
+        return torch.cat([self.compare(rows[:, None], b[None]) for rows in a.split(_ROWS)]).double().numpy()
