@@ -18,11 +18,15 @@ from gmia_monai.data.roles import check_disjoint
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["Attack", "AttackerKnowledge", "Embed", "Judged"]
+__all__ = ["Attack", "AttackerKnowledge", "Embed", "Judged", "TooLittleDataError"]
 
 Pixels = Float32[np.ndarray, "n 1 h w"]
 Embed = Callable[[Pixels], Float32[np.ndarray, "n d"]]
 """Maps images to unit embeddings."""
+
+
+class TooLittleDataError(UsageError):
+    """The cohort or the release holds too little for one attack; others may still judge it."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def evaluate(
 
     Attackers learn from releases of role A, are chosen on role V2 and scored on role T, so all three are needed.
     """
-    from gmia_monai.evaluation.command import evaluate_release
+    from gmia_monai.evaluation.command import Judgement, evaluate_release
     from gmia_monai.report.evaluation import report_handlers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -73,16 +73,18 @@ def evaluate(
         real,
         released,
         output_dir,
+        Judgement(
+            models_dir=models_dir if models_dir and models_dir.is_dir() else None,
+            attacks=attack or None,
+            seeds=range(seeds),
+            refit={"steps": refit_steps},
+            device=device,
+            more_handlers=report_handlers,
+        ),
         dataset_dir=dataset_dir,
         links=links,
-        models_dir=models_dir if models_dir and models_dir.is_dir() else None,
         system=system,
         image_size=image_size,
-        attacks=attack or None,
-        seeds=range(seeds),
-        refit={"steps": refit_steps},
-        device=device,
-        more_handlers=report_handlers,
     )
     for result in results:
         if result.attacker == "worst" and result.value is not None:
