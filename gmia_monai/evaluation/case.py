@@ -136,7 +136,7 @@ def make_case(
     """
     parts = {}
     for purpose, images in _real_parts(cohort, image_size, roles, core, n_members).items():
-        _log.info("%s: %d images of the role %s", anonymizer.name, len(images), ROLE_OF[purpose])
+        _log.info("%s: %d images for %s", anonymizer.name, len(images), purpose)
         parts[purpose] = Judged(images, anonymizer.anonymize(images, seed, store))
 
     def anonymize(pixels: Float32[np.ndarray, "n 1 h w"], another: int) -> Float32[np.ndarray, "n 1 h w"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ def percentile_interval(value: float, replicates: Float[np.ndarray, "n_boot"], l
     if len(finite) == 0:
         return Interval(value, float("nan"), float("nan"))
     if len(finite) < 0.95 * len(replicates):
-        logger.warning("%d of %d bootstrap replicates had no value", len(replicates) - len(finite), len(replicates))
+        _say_once(len(replicates) - len(finite), len(replicates))
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(finite, [tail, 1.0 - tail])
     return Interval(value, float(low), float(high))
@@ -172,3 +173,9 @@ def pair_bootstrap_auc(
     """Weighted verification AUC with its patient-cluster interval; see `pair_bootstrap`."""
     statistic = SortedScores(scores, same).auc
     return pair_bootstrap(statistic, same, patient_first, patient_second, weights, n_boot, seed, level)
+
+
+@cache
+def _say_once(without: int, n: int) -> None:
+    """Many figures of one release have the same resamples; one line says it for all."""
+    logger.warning("%d of %d bootstrap replicates had no value", without, n)
