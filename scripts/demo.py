@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def attack(output_dir: Path, n_patients: int, device: str) -> None:
-    """Judges GMIA at margin 0 on drawn radiographs: the whole way of an evaluation, on too few patients to mean much."""
+    """Judges GMIA at margin 0 on drawn radiographs: all of an evaluation, on too few patients to mean much."""
     from gmia_monai.anonymizers import GMIA, UnitStore
     from gmia_monai.data.manifest import read_manifest
     from gmia_monai.data.phantom import generate_cohort

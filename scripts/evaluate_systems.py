@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset_dir", type=Path, default=os.environ.get("GMIA_CXR_DIR"), help="the radiographs")
     parser.add_argument("--models_dir", type=Path, default=Path("bundle/models"), help="weights of systems, attackers")
     parser.add_argument("--output_dir", type=Path, default=Path("output/systems"), help="releases and reports")
-    parser.add_argument("--results", type=Path, default=Path("bundle/docs/results/systems.jsonl"))
+    parser.add_argument("--results", type=Path, default=Path("bundle/docs/results/systems"), help="folder of lines")
     parser.add_argument("--attacks", nargs="+", default=None, help="some of the attacks; all by default")
     parser.add_argument("--n_members", type=int, default=3000, help="released training images; 0 for none (3000)")
     parser.add_argument("--seeds", type=int, default=3, help="attacker seeds (3)")
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
                 image_size=options.image_size,
                 store=UnitStore(options.output_dir / "units"),
             )
-            append_results(options.results, lines)
+            append_results(options.results / f"{name}.jsonl", lines)
     except GmiaError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
