@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -97,7 +98,8 @@ def attack(output_dir: Path, n_patients: int, device: str) -> None:
         n_boot=50,
         n_members=0,
         device=device,
-        more_handlers=report_handlers,
+        # Drawn radiographs may be shown.
+        more_handlers=partial(report_handlers, n_shown=8),
     )
     system = GMIA.from_weights(models, device=device, margin_cos=0.0, lr=0.15, betas=[0.7, 0.99], max_steps=100)
     evaluate_anonymizer(read_manifest(manifest), system, folder, judgement, store=UnitStore(folder / "units"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,9 @@ def evaluate(
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
     refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 600,
+    show_images: Annotated[
+        int, typer.Option(help="Patients whose real and released image the report shows, where they may be shown.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Attack a release: how much of the patients behind it can still be found?
@@ -79,7 +83,7 @@ def evaluate(
             seeds=range(seeds),
             refit={"steps": refit_steps},
             device=device,
-            more_handlers=report_handlers,
+            more_handlers=partial(report_handlers, n_shown=show_images),
         ),
         dataset_dir=dataset_dir,
         links=links,

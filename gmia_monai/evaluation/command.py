@@ -9,6 +9,7 @@ from typing import Any
 
 from gmia_monai.anonymizers.base import ImageAnonymizer
 from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.attacks.base import Judged
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.load import load_cohort
 from gmia_monai.evaluation.case import Case, make_case, read_case
@@ -62,7 +63,7 @@ class Judgement:
     device: str = "cpu"
     store_dir: PathLike | None = None
     command: str = ""
-    more_handlers: Callable[[AttackLines, RunTracker], Sequence[Any]] = lambda lines, tracker: ()
+    more_handlers: Callable[[AttackLines, RunTracker, Judged], Sequence[Any]] = lambda lines, tracker, judged: ()
 
     def run(self, case: Case, output_dir: PathLike) -> list[Result]:
         """Goes through the attacks; leaves ``results.jsonl`` and an MLflow run."""
@@ -99,7 +100,7 @@ class Judgement:
         )
         lines = AttackLines(output_dir, fingerprint, list(made))
         tracker = RunTracker(output_dir, "evaluation", settings | {"system": release.system}, every_iterations=1)
-        handlers = [*self.more_handlers(lines, tracker), tracker]
+        handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
         return run_attacks(attack_engine(case, made, context), lines, handlers)
 
 

@@ -64,7 +64,7 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "## Headline",
         "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
         "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. `metadata` "
-        "uses no pixels and is the floor. About 300 patients have pairs, so differences below 0.03 near 0.5 mean nothing.",
+        "uses no pixels and is the floor. About 300 patients have pairs: differences below 0.03 near 0.5 mean nothing.",
         _table(systems, HEADLINE, _with_interval),
         "Which attacker that was:",
         _table(systems, {k: v for k, v in HEADLINE.items() if "worst" in k}, _who),
