@@ -166,7 +166,7 @@ def _distances(
     for x, y in both:
         x, y = x.to(device), y.to(device)
         for name, metric in metrics.items():
-            values[name].append(metric(x, y).cpu())
+            values[name].append(metric(y, x).cpu())
     return [(name, torch.cat(parts).double().numpy()) for name, parts in values.items()]
 
 

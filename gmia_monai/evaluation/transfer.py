@@ -127,8 +127,8 @@ class _Matched:
     """A release as two lists: its images, and the real ones behind them; in the same order where each has one source.
 
     Attributes:
-        images: positions of the released images.
-        sources: positions of the real images; all where the release names none.
+        images: positions of the released images that have a source; all of a generated release.
+        sources: positions of the real images behind them; all where the release is generated.
         paired: whether both lists have the same order.
     """
 
@@ -142,8 +142,11 @@ class _Matched:
         if release.kind == "one_to_one":
             pairs = np.array(sorted(release.image_of_source.items()), dtype=np.int64)
             return cls(pairs[:, 1], pairs[:, 0], True)
-        named = sorted({i for source in release.sources for i in source}) or range(len(judged.real))
-        return cls(np.arange(len(release)), np.array(named, dtype=np.int64), False)
+        if release.kind == "generated":
+            return cls(np.arange(len(release)), np.arange(len(judged.real)), False)
+        images = [i for i, source in enumerate(release.sources) if source]
+        named = sorted({i for source in release.sources for i in source})
+        return cls(np.array(images, dtype=np.int64), np.array(named, dtype=np.int64), False)
 
 
 class _Trial:

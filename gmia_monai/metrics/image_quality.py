@@ -83,9 +83,10 @@ def ms_ssim_3scale(x: Float[Tensor, "b 1 h w"], y: Float[Tensor, "b 1 h w"]) -> 
 
 
 def iw_ssim(x: Float[Tensor, "b 1 h w"], y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b"]:
-    """Information-content weighted SSIM over five scales; images of at least `IW_SSIM_MIN_SIDE` px.
+    """Information-content weighted SSIM over five scales of ``x`` to the reference ``y``, whose information decides the
+    weights; images of at least `IW_SSIM_MIN_SIDE` px.
 
-    ``nan`` where the reference ``x`` has so little structure that its information cannot be computed.
+    ``nan`` where the reference has so little structure that its information cannot be computed.
 
     Raises:
         UsageError: ``GM-U353`` where piq is not installed.

@@ -8,10 +8,10 @@ import torch
 from attack_cohorts import real_images, released
 
 from gmia_monai.attacks.base import Judged
-from gmia_monai.data.release import Release
+from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.fidelity import evaluate_fidelity
-from gmia_monai.losses.perceptual import CXRPerceptualLoss
+from gmia_monai.losses.perceptual import CXRPerceptualLoss, import_torchvision
 from gmia_monai.metrics import image_quality
 from gmia_monai.metrics.kid import KernelDistance
 from gmia_monai.metrics.results import RunContext
@@ -91,6 +91,19 @@ def test_generated_and_joint_releases_have_a_kernel_distance_alone(network):
         expected = KernelDistance(features, features, REAL.cohort.patient_index, 100 + np.arange(n))()
         assert lines["kid.loss"].value == pytest.approx(expected, abs=2e-6)
         assert lines["kid.loss"].n_images == n
+
+
+def test_large_images_have_the_metrics_of_five_scales_too(network):
+    import_torchvision()
+    pytest.importorskip("piq")
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.random((6, 1, 22, 22)), np.ones((8, 8))).astype(np.float32)
+    noisy = np.clip(coarse + 0.05 * rng.standard_normal(coarse.shape), 0, 1).astype(np.float32)
+    real = RealImages(REAL.cohort[:6], coarse)
+    lines = lines_of(Judged(real, Release("noisy", noisy, tuple((i,) for i in range(6)))), network)
+    x, y = torch.from_numpy(coarse), torch.from_numpy(noisy)
+    assert lines["fidelity_iw_ssim"].value == pytest.approx(float(image_quality.iw_ssim(y, x).mean()), abs=1e-5)
+    assert lines["fidelity_ms_ssim"].value == pytest.approx(float(image_quality.ms_ssim(x, y).mean()), abs=1e-5)
 
 
 def test_findings_of_another_network_are_refused(network):

@@ -127,7 +127,7 @@ def test_iw_ssim_falls_with_noise_and_is_one_for_equal_images(piq):
     x, little = _pair(161, 0.02, batch=2)
     _, much = _pair(161, 0.2, batch=2)
     torch.testing.assert_close(iw_ssim(x, x), torch.ones(2), atol=1e-4, rtol=0)
-    assert (iw_ssim(x, little) > iw_ssim(x, much) + 0.1).all()
+    assert (iw_ssim(little, x) > iw_ssim(much, x) + 0.1).all()
     torch.testing.assert_close(
         iw_ssim(x, little), torch.cat([iw_ssim(x[i : i + 1], little[i : i + 1]) for i in (0, 1)])
     )
@@ -136,7 +136,8 @@ def test_iw_ssim_falls_with_noise_and_is_one_for_equal_images(piq):
 def test_iw_ssim_of_a_black_reference_is_not_measurable_and_spares_the_others(piq):
     x, y = _pair(161, batch=2)
     x[0] = 0.0
-    assert torch.isnan(iw_ssim(x, y)).tolist() == [True, False]
+    assert torch.isnan(iw_ssim(y, x)).tolist() == [True, False]
+    assert 0 <= float(iw_ssim(x[:1], y[:1])) < 0.1
 
 
 def test_iw_ssim_refuses_small_images_and_says_what_is_missing(monkeypatch):
