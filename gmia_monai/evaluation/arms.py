@@ -7,7 +7,7 @@ seeds are drawn likewise. Two arms that share the draws share what chance does t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -66,28 +66,22 @@ class Arm:
 
     def images(self, index: Int[np.ndarray, "m"] | Bool[np.ndarray, "n"]) -> Arm:
         """The same for some of the images."""
-        patients = None if self.patients is None else self.patients[index]
-        return Arm(
-            self.probabilities[:, index],
-            self.labels[index],
-            self.thresholds,
-            self.weights[:, index],
-            self.seed_weights,
-            patients,
-            self.findings,
+        return replace(
+            self,
+            probabilities=self.probabilities[:, index],
+            labels=self.labels[index],
+            weights=self.weights[:, index],
+            patients=None if self.patients is None else self.patients[index],
         )
 
     def only(self, kept: Bool[np.ndarray, "k"]) -> Arm:
         """The same for some of the findings."""
-        names = tuple(name for name, keep in zip(self.findings, kept, strict=True) if keep)
-        return Arm(
-            self.probabilities[:, :, kept],
-            self.labels[:, kept],
-            self.thresholds[:, kept],
-            self.weights,
-            self.seed_weights,
-            self.patients,
-            names,
+        return replace(
+            self,
+            probabilities=self.probabilities[:, :, kept],
+            labels=self.labels[:, kept],
+            thresholds=self.thresholds[:, kept],
+            findings=tuple(name for name, keep in zip(self.findings, kept, strict=True) if keep),
         )
 
     def figures(self, names: Sequence[str] = FIGURES) -> dict[str, Float[np.ndarray, "seeds rows k"]]:
@@ -108,7 +102,10 @@ def arm_lines(
         return
     scored = arm.only(enough)
     for name, figure in scored.figures().items():
-        yield _line(f"utility_macro_{name}.{part}.v1", figure, scored, _left_out(arm, enough), context)
+        extra = _left_out(arm, enough)
+        if name == "ece":  # chance within bins adds to it in each resample anew, so no resample is centred on its value
+            figure, extra = figure[:, :1], extra | {"no_interval": "a resample inflates the calibration error"}
+        yield _line(f"utility_macro_{name}.{part}.v1", figure, scored, extra, context)
     looked_for = arm.only(paper & arm.enough(1))
     if looked_for.findings:
         yield _line(f"utility_paper_auroc.{part}.v1", looked_for.figures(["auroc"])["auroc"], looked_for, {}, context)
@@ -169,7 +166,7 @@ def _line(
 
 
 def _interval(figure: Float[np.ndarray, "seeds rows"], arm: Arm) -> Interval:
-    rows = (figure.T * arm.seed_weights).sum(axis=1) / len(figure)
+    rows = (figure.T * arm.seed_weights[: figure.shape[1]]).sum(axis=1) / len(figure)
     return percentile_interval(float(rows[0]), rows[1:])
 
 

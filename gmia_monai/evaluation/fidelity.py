@@ -22,7 +22,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.losses.utility import utility_drift
 from gmia_monai.metrics import image_quality
 from gmia_monai.metrics.intervals import patient_bootstrap, patient_counts, percentile_interval
-from gmia_monai.metrics.kid import KernelDistance, kid_over_subsets
+from gmia_monai.metrics.kid import KernelDistance
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.networks.utility import UtilityNet
 
@@ -178,16 +178,14 @@ def _mean(values: Float[np.ndarray, "n"]) -> Callable[[Float[np.ndarray, "n"]], 
 def _kid(name: str, view: _View, judged: Judged, context: RunContext, n_boot: int) -> Result:
     """Released images are drawn with the patient of their source; those of several or none each by itself."""
     patient = judged.real.cohort.patient_index
-    distance = KernelDistance(view.real_features, view.features, patient, _units(judged, patient))
+    units = _units(judged, patient)
+    distance = KernelDistance(view.real_features, view.features, patient, units, judged.release.sources)
     rows = np.array([distance(counts) for counts in patient_counts(distance.n_units, n_boot, context.seed)])
-    smaller = min(len(view.features), len(view.real_features))
-    subset = kid_over_subsets(
-        view.real_features, view.features, min(_SUBSET, max(2, smaller // 2)), _SUBSETS, context.seed
-    )
+    size = min(_SUBSET, max(2, min(len(view.features), len(view.real_features)) // 2))
+    subset = distance.over_subsets(size, _SUBSETS, context.seed)
     extra = {
-        "features": f"utility network {name}",
         "n_released": len(view.features),
-        "subset_size": min(_SUBSET, max(2, smaller // 2)),
+        "subset_size": size,
         "subsets_mean": round(subset.mean, 9),
         "subsets_sd": round(subset.sd, 9),
     }

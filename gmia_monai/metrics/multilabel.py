@@ -16,10 +16,14 @@ from gmia_monai.errors import UsageError
 __all__ = ["FIGURES", "resampled_figures"]
 
 _BINS = 15
+_Images = Float[np.ndarray, "n"]
+_Present = Bool[np.ndarray, "n"]
+_Weights = Float[np.ndarray, "rows n"]
+_Rows = Float[np.ndarray, "rows"]
 
 
 def _rates(
-    probability: Float[np.ndarray, "n"], present: Bool[np.ndarray, "n"], weights: Float[np.ndarray, "rows n"]
+    probability: _Images, present: _Present, weights: _Weights
 ) -> tuple[Float[np.ndarray, "rows groups"], Float[np.ndarray, "rows groups"]]:
     """Weight of positives and of negatives at each distinct probability, ascending."""
     order = np.argsort(probability)
@@ -29,39 +33,39 @@ def _rates(
     return positive, np.add.reduceat(sorted_weights, starts, axis=1) - positive
 
 
-def _auroc(probability, present, threshold, weights):  # noqa: ANN001, ANN202
+def _auroc(probability: _Images, present: _Present, threshold: float, weights: _Weights) -> _Rows:
     positive, negative = _rates(probability, present, weights)
     below = np.cumsum(negative, axis=1) - 0.5 * negative
     return (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
 
 
-def _average_precision(probability, present, threshold, weights):  # noqa: ANN001, ANN202
+def _average_precision(probability: _Images, present: _Present, threshold: float, weights: _Weights) -> _Rows:
     positive, negative = (part[:, ::-1] for part in _rates(probability, present, weights))
     hits, accepted = np.cumsum(positive, axis=1), np.cumsum(positive + negative, axis=1)
     precision = np.divide(hits, accepted, out=np.zeros_like(hits), where=accepted > 0)
     return (positive * precision).sum(axis=1) / hits[:, -1]
 
 
-def _accuracy(probability, present, threshold, weights):  # noqa: ANN001, ANN202
+def _accuracy(probability: _Images, present: _Present, threshold: float, weights: _Weights) -> _Rows:
     return weights @ ((probability >= threshold) == present) / weights.sum(axis=1)
 
 
-def _f1(probability, present, threshold, weights):  # noqa: ANN001, ANN202
+def _f1(probability: _Images, present: _Present, threshold: float, weights: _Weights) -> _Rows:
     called = probability >= threshold
     return 2.0 * (weights @ (called & present)) / (weights @ called + weights @ present)
 
 
-def _brier(probability, present, threshold, weights):  # noqa: ANN001, ANN202
+def _brier(probability: _Images, present: _Present, threshold: float, weights: _Weights) -> _Rows:
     return weights @ np.square(probability - present) / weights.sum(axis=1)
 
 
-def _ece(probability, present, threshold, weights):  # noqa: ANN001, ANN202
+def _ece(probability: _Images, present: _Present, threshold: float, weights: _Weights) -> _Rows:
     bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     gap = np.eye(_BINS)[bins] * (probability - present)[:, None]
     return np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1)
 
 
-_FUNCTIONS: dict[str, Callable[..., Float[np.ndarray, "rows"]]] = {
+_FUNCTIONS: dict[str, Callable[[_Images, _Present, float, _Weights], _Rows]] = {
     "auroc": _auroc,
     "ap": _average_precision,
     "accuracy": _accuracy,
@@ -107,5 +111,5 @@ def resampled_figures(
         probability = probabilities[known, k].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             for name in figures:
-                found[name][:, k] = _FUNCTIONS[name](probability, present, thresholds[k], part)
+                found[name][:, k] = _FUNCTIONS[name](probability, present, float(thresholds[k]), part)
     return found

@@ -52,6 +52,8 @@ def test_lines_are_means_over_seeds_with_patients_and_seeds_drawn():
     assert paper.value == pytest.approx(auroc.extra["per_finding"]["Atelectasis"][0])
     accuracy = np.mean([((p >= 0.6) == LABELS)[:, :2].mean() for p in arm.probabilities])
     assert lines["utility_macro_accuracy.real_to_real.small.v1"].value == pytest.approx(accuracy, abs=1e-6)
+    ece = lines["utility_macro_ece.real_to_real.small.v1"]
+    assert 0 < ece.value < 1 and ece.low is None and "no_interval" in ece.extra
     assert {name.split(".")[0].removeprefix("utility_macro_") for name in lines} > {"ap", "f1", "brier", "ece"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics.pairwise import polynomial_kernel as sklearn_kernel
 
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.kid import KernelDistance, kid_over_subsets, polynomial_kernel
+from gmia_monai.metrics.kid import KernelDistance, polynomial_kernel
 
 
 def _features(n, shift=0.0, seed=0):
@@ -69,12 +69,28 @@ def test_alike_sets_are_near_zero_and_unlike_ones_are_not():
     assert abs(np.mean(values)) < 4 * np.std(values) / 20
 
 
+def test_pairs_of_an_image_and_its_sources_are_left_out():
+    real, fake = _features(8).astype(float), _features(4, 0.5).astype(float)
+    sources = [(0, 1), (2, 3), (), (6,)]
+    kernel = polynomial_kernel(real, fake)
+    cross = np.mean([kernel[i, j] for i in range(8) for j in range(4) if i not in sources[j]])
+    whole = _pairwise(real, fake) + 2 * kernel.mean() - 2 * cross
+    distance = KernelDistance(real, fake, np.arange(8), np.arange(8, 12), sources)
+    assert distance() == pytest.approx(whole)
+    own = [(i,) for i in range(8)]
+    copy = KernelDistance(real, real, np.arange(8) // 2, np.arange(8) // 2, own)
+    assert [copy(), copy(np.array([2.0, 1.0, 0.0, 1.0]))] == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert KernelDistance(real, real, np.arange(8), np.arange(8))() < -0.1
+
+
 def test_subsets_average_to_the_whole():
     real, fake = _features(120), _features(100, 0.5)
-    whole = KernelDistance(real, fake, np.arange(120), np.arange(120, 220))()
-    some = kid_over_subsets(real, fake, 40, 400)
-    assert some.mean == pytest.approx(whole, abs=5 * some.sd / 20) and some.sd > 0
-    assert kid_over_subsets(real, fake[:40], 40, 3, seed=1) == kid_over_subsets(real, fake[:40], 40, 3, seed=1)
+    distance = KernelDistance(real, fake, np.arange(120), np.arange(120, 220))
+    some = distance.over_subsets(40, 400)
+    assert some.mean == pytest.approx(distance(), abs=5 * some.sd / 20) and some.sd > 0
+    assert distance.over_subsets(100, 3, seed=1) == distance.over_subsets(100, 3, seed=1)
+    of_all = KernelDistance(real[:100], fake, np.arange(100), np.arange(100)).over_subsets(100, 1)
+    assert of_all.mean == pytest.approx(_pairwise(real[:100].astype(float), fake.astype(float)))
 
 
 def test_features_that_do_not_fit_are_refused():
@@ -84,5 +100,6 @@ def test_features_that_do_not_fit_are_refused():
             KernelDistance(real, fake, units, units)
     with pytest.raises(UsageError, match="GM-U351"):
         KernelDistance(real, real[:1], units, units[:1])
-    with pytest.raises(UsageError, match="GM-U351"):
-        kid_over_subsets(real, real, 11)
+    for size in (1, 11):
+        with pytest.raises(UsageError, match="GM-U351"):
+            KernelDistance(real, real, units, units).over_subsets(size)
