@@ -24,7 +24,10 @@ from gmia_monai.typing import PathLike
 __all__ = ["SMALL_RECIPES", "evaluate_utility", "predict_logits", "utility_lines", "utility_list"]
 
 # At 64 px: the architecture in the loss, and an unlike one.
-SMALL_RECIPES = (TransferRecipe("small"), TransferRecipe("small_densenet", steps=600, lr=2e-3))
+SMALL_RECIPES = (
+    TransferRecipe("small"),
+    TransferRecipe("small_densenet", steps=600, lr=4e-3, dropout=0.0, validate_every=100),
+)
 
 
 def utility_list(cohort: Cohort, n_images: int = 3000) -> Cohort:
