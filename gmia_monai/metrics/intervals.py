@@ -24,6 +24,7 @@ __all__ = [
     "pair_bootstrap_auc",
     "pair_bootstrap_over_seeds",
     "patient_bootstrap",
+    "patient_counts",
     "percentile_interval",
 ]
 
@@ -59,6 +60,14 @@ def _draws(n_patients: int, n_boot: int, seed: int) -> Iterator[Float[np.ndarray
     rng = np.random.default_rng(seed)
     for _ in range(n_boot):
         yield np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients).astype(np.float64)
+
+
+def patient_counts(n_patients: int, n_boot: int, seed: int = 0) -> Float[np.ndarray, "rows patients"]:
+    """How often each patient counts: once in the first row, then as :func:`patient_bootstrap` draws them.
+
+    For statistics that are computed for all resamples at once: the first row gives the value, the others its interval.
+    """
+    return np.stack([np.ones(n_patients), *_draws(n_patients, n_boot, seed)])
 
 
 def patient_bootstrap(

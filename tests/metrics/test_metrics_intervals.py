@@ -14,6 +14,7 @@ from gmia_monai.metrics.intervals import (
     pair_bootstrap_auc,
     pair_bootstrap_over_seeds,
     patient_bootstrap,
+    patient_counts,
     percentile_interval,
 )
 from gmia_monai.metrics.verification import roc_auc
@@ -167,3 +168,12 @@ def test_attackers_that_differ_widen_the_interval_by_their_own_spread():
     assert interval.value == pytest.approx(0.5)
     # Three draws of three values: all of one value in 2 of 27, whose mean is an end.
     assert interval.low == pytest.approx(0.2) and interval.high == pytest.approx(0.8)
+
+
+def test_rows_of_counts_are_the_draws_of_the_patient_bootstrap():
+    rng = np.random.default_rng(3)
+    patients, values = np.repeat(np.arange(9), 2), rng.normal(size=18)
+    rows = patient_counts(9, 60, seed=5)[:, patients]
+    means = (rows * values).sum(axis=1) / rows.sum(axis=1)
+    expected = patient_bootstrap(lambda w: float(np.average(values, weights=w)), patients, 60, seed=5)
+    assert percentile_interval(means[0], means[1:]) == pytest.approx(expected)
