@@ -65,11 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
                 models_dir=options.models_dir,
                 attacks=options.attacks,
                 seeds=range(options.seeds),
-                refit={"steps": options.steps},
+                refit={"steps": options.steps, "validate_every": max(1, options.steps // 4)},
                 n_boot=options.n_boot,
                 n_members=options.n_members,
                 device=options.device,
                 store_dir=options.output_dir / "refitted",
+                cache_dir=options.output_dir / "classifiers",
                 command=_command(name, options),
                 more_handlers=report_handlers,
             )

@@ -59,7 +59,7 @@ def evaluate(
     image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
-    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 600,
+    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 300,
     show_images: Annotated[
         int, typer.Option(help="Patients whose real and released image the report shows, where they may be shown.")
     ] = 0,
@@ -81,7 +81,7 @@ def evaluate(
             models_dir=models_dir if models_dir and models_dir.is_dir() else None,
             attacks=attack or None,
             seeds=range(seeds),
-            refit={"steps": refit_steps},
+            refit={"steps": refit_steps, "validate_every": max(1, refit_steps // 4)},
             device=device,
             more_handlers=partial(report_handlers, n_shown=show_images),
         ),

@@ -46,6 +46,8 @@ class Judgement:
         n_members: images of the system's training patients at most.
         device: where networks run.
         store_dir: folder for refitted networks; None: ``refitted`` in the output folder.
+        utility_seeds: of the classifiers that learn from the release.
+        cache_dir: folder of what they said, best shared by all releases; None: ``classifiers`` in the output folder.
         command: for the result lines.
         more_handlers: makes further handlers, e.g. :func:`gmia_monai.report.evaluation.report_handlers`.
     """
@@ -62,6 +64,8 @@ class Judgement:
     n_members: int = 3000
     device: str = "cpu"
     store_dir: PathLike | None = None
+    utility_seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    cache_dir: PathLike | None = None
     command: str = ""
     more_handlers: Callable[[AttackLines, RunTracker, Judged], Sequence[Any]] = lambda lines, tracker, judged: ()
 
@@ -70,6 +74,7 @@ class Judgement:
         arcface, snn = (attacker_weights(self.models_dir, stem) for stem in ("arcface", "siamese"))
         attackers = list(self.attackers or usable_attackers(case, arcface, snn))
         made = make_attacks(
+            case,
             self.attacks,
             attackers,
             arcface,
@@ -80,6 +85,9 @@ class Judgement:
             self.n_boot,
             self.device,
             self.store_dir or Path(output_dir) / "refitted",
+            self.models_dir,
+            self.utility_seeds,
+            self.cache_dir or Path(output_dir) / "classifiers",
         )
         settings = {
             "attackers": attackers,
@@ -87,6 +95,7 @@ class Judgement:
             "refit": dict(self.refit),
             "n_boot": self.n_boot,
             "train_steps": self.train_steps,
+            "utility_seeds": list(self.utility_seeds),
             "profile": self.profile,
         }
         fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)

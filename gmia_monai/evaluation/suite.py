@@ -22,6 +22,7 @@ from gmia_monai.attacks.refit_store import RefitStore
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
+from gmia_monai.evaluation.probes import FidelityProbe, TransferProbe
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
@@ -39,10 +40,12 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 TRAINED_ATTACKS = ("attribute", "inversion")
+PROBES = ("fidelity", "utility")
 ONE_TO_ONE_ATTACKS = ("verification", "retrieval", "linkability", "singling_out", "attribute", "inversion")
 
 
 def make_attacks(
+    case: Case,
     names: Sequence[str] | None = None,
     attackers: Sequence[str] = ("metadata", "frozen", "adaptive_released", "adaptive_cross", "averaging"),
     arcface: Sequence[PathLike] = (),
@@ -53,11 +56,15 @@ def make_attacks(
     n_boot: int = 500,
     device: str = "cpu",
     store_dir: PathLike | None = None,
+    models_dir: PathLike | None = None,
+    utility_seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    cache_dir: PathLike = "output/classifiers",
 ) -> dict[str, Attack]:
-    """The attacks by name, with attackers that they share.
+    """The attacks and probes by name, with attackers that they share.
 
     Args:
-        names: of :data:`gmia_monai.attacks.ATTACKS`; None: all.
+        case: what will be judged.
+        names: of :data:`gmia_monai.attacks.ATTACKS` and :data:`PROBES`; None: all.
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
@@ -67,19 +74,29 @@ def make_attacks(
         n_boot: bootstrap resamples of each interval.
         device: where networks run.
         store_dir: folder for refitted networks; None: in memory.
+        models_dir: weights of the system, for the diagnostic network in its loss.
+        utility_seeds: seeds of the classifiers that learn from the release.
+        cache_dir: folder of what these classifiers said, shared by all releases.
 
     Raises:
         UsageError: ``GM-U323`` for an attack that is none, ``GM-U319`` for such an attacker.
     """
-    names = list(ATTACKS) if names is None else list(names)
-    unknown = [name for name in names if name not in ATTACKS]
+    known = (*ATTACKS, *PROBES)
+    names = list(known) if names is None else list(names)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(ATTACKS))
+        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
     pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir)))
     made: dict[str, Attack] = {}
     for name in names:
         settings: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
+        if name == "fidelity":
+            made[name] = FidelityProbe.from_weights(models_dir, n_boot, device)
+            continue
+        if name == "utility":
+            made[name] = TransferProbe(case.members, cache_dir, seeds=utility_seeds, n_boot=n_boot, device=device)
+            continue
         if name == "verification":
             settings = {"seeds": tuple(seeds), "n_boot": n_boot}
         elif name in TRAINED_ATTACKS:
@@ -126,6 +143,7 @@ def unfit_attacks(case: Case) -> dict[str, str]:
         )
     if case.members is None:
         unfit["membership"] = "no release of patients that the system was trained on"
+        unfit["utility"] = "no release of patients of the training role to learn from"
     return unfit
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gmia_monai.attacks.attribute import attribute_classes
-from gmia_monai.attacks.base import Judged
+from gmia_monai.attacks.base import Judged, TooLittleDataError
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
 from gmia_monai.data.roles import check_disjoint
@@ -112,7 +112,7 @@ def evaluate_transfer(
     trial = _Trial(training, judged, choice, tuple(seeds), n_boot, context.seed)
     store = ClassifierStore(cache_dir, trial.choice, device)
     if not trial.test.enough(min_positives).any():
-        raise UsageError(
+        raise TooLittleDataError(
             "GM-U349", "no finding has enough positive test images", expected=f"at least {min_positives} of one"
         )
     results: list[Result] = []

@@ -1,81 +1,18 @@
-"""Diagnostic content: what one classifier still sees, and all that the protocol asks of a release's usefulness."""
+"""Diagnostic content: macro AUROC and average precision of a multi-label classifier on real test images."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from gmia_monai.attacks.base import Judged
-from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.release import RealImages
-from gmia_monai.evaluation.classifiers import TransferRecipe
-from gmia_monai.evaluation.fidelity import evaluate_fidelity
-from gmia_monai.evaluation.transfer import evaluate_transfer
 from gmia_monai.metrics.classification import score_findings
 from gmia_monai.metrics.results import Result, RunContext
-from gmia_monai.networks.utility import UtilityNet
-from gmia_monai.typing import PathLike
 
-__all__ = ["SMALL_RECIPES", "evaluate_utility", "predict_logits", "utility_lines", "utility_list"]
-
-# At 64 px: the architecture in the loss, and an unlike one.
-SMALL_RECIPES = (
-    TransferRecipe("small"),
-    TransferRecipe("small_densenet", steps=600, lr=4e-3, dropout=0.0, validate_every=100),
-)
-
-
-def utility_list(cohort: Cohort, n_images: int = 3000) -> Cohort:
-    """The images that classifiers learn from: those with the smallest SHA-256 of their key, in the order of the cohort.
-
-    Take them of the core of role S, so that a patient has at most four.
-    """
-    digests = [hashlib.sha256(record.key.encode("utf-8")).digest() for record in cohort]
-    return cohort[np.array(sorted(sorted(range(len(cohort)), key=digests.__getitem__)[:n_images]), dtype=np.int64)]
-
-
-def utility_lines(
-    training: Judged,
-    judged: Judged,
-    choice: RealImages,
-    context: RunContext,
-    *,
-    cache_dir: PathLike,
-    networks: Mapping[str, UtilityNet],
-    findings: Sequence[str] = (),
-    perceptual: Mapping[str, nn.Module] | None = None,
-    recipes: Sequence[TransferRecipe] = SMALL_RECIPES,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    n_boot: int = 500,
-    device: str = "cpu",
-) -> list[Result]:
-    """Fidelity of the release of the test role, then transfer in both directions.
-
-    Args:
-        training: release of the training list; see :func:`utility_list`.
-        judged: release of the test role.
-        choice: real images of role V2.
-        context: what the result lines share.
-        cache_dir: as :func:`gmia_monai.evaluation.transfer.evaluate_transfer`, which says what is raised, too.
-        networks: as :func:`gmia_monai.evaluation.fidelity.evaluate_fidelity`, which says what is raised, too.
-        findings: names of the logits of ``networks``.
-        perceptual: distances by name.
-        recipes: one an architecture: the one in the loss, and another.
-        seeds: of the classifiers.
-        n_boot: bootstrap resamples.
-        device: where networks run.
-    """
-    results = evaluate_fidelity(
-        judged, context, networks=networks, findings=findings, perceptual=perceptual, n_boot=n_boot, device=device
-    )
-    return results + evaluate_transfer(
-        training, judged, choice, recipes, context, cache_dir=cache_dir, seeds=seeds, n_boot=n_boot, device=device
-    )
+__all__ = ["evaluate_utility", "predict_logits"]
 
 
 @torch.no_grad()

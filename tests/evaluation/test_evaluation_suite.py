@@ -17,13 +17,14 @@ from PIL import Image
 
 from gmia_monai.anonymizers import UnitStore
 from gmia_monai.anonymizers.controls import Unchanged
+from gmia_monai.attacks import ATTACKS
 from gmia_monai.cli import main as cli
 from gmia_monai.data.manifest import read_manifest
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import make_case, read_case
 from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer, evaluate_release
 from gmia_monai.evaluation.read import read_real, read_release
-from gmia_monai.evaluation.suite import make_attacks
+from gmia_monai.evaluation.suite import PROBES
 from gmia_monai.metrics.results import read_results
 from gmia_monai.networks import IdentityNet, save_network
 
@@ -96,7 +97,7 @@ def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level("INFO"):
         _run(case, "unchanged", out)
-    assert "7 of 8 attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
+    assert f"{len(ATTACKS) + len(PROBES) - 1} of {len(ATTACKS) + len(PROBES)} attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
 
 
 def test_it_is_silent_on_noise(case, tmp_path):
@@ -217,9 +218,9 @@ def test_a_release_without_the_attackers_roles_says_what_is_missing(case, tmp_pa
         _run(case, "unchanged", tmp_path / "out", links=links)
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_refused(case, tmp_path):
     with pytest.raises(UsageError, match="GM-U323"):
-        make_attacks(["rumour"])
+        _run(case, "unchanged", tmp_path, attacks=["rumour"])
 
 
 # -- systems at hand, and releases of other kinds ----------------------------------------------------------------------

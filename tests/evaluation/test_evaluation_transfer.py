@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from gmia_monai.attacks.base import Judged
 from gmia_monai.data.cohort import Cohort, ImageRecord
@@ -16,9 +15,7 @@ from gmia_monai.errors import ManifestError, UsageError
 from gmia_monai.evaluation import classifiers
 from gmia_monai.evaluation.classifiers import ClassifierStore, LabelledImages, TransferRecipe
 from gmia_monai.evaluation.transfer import evaluate_transfer, labels_of_release
-from gmia_monai.evaluation.utility import utility_lines, utility_list
 from gmia_monai.metrics.results import RunContext
-from gmia_monai.networks.utility import UtilityNet
 
 FINDINGS = ("Atelectasis", "Mass")
 CONTEXT = RunContext("system", "cxr64")
@@ -152,31 +149,6 @@ def test_an_image_without_a_source_among_joint_ones_is_left_out(folder):
     line = found["utility_macro_auroc.real_to_released.small_densenet.v1"]
     expected = lines_of("unchanged", "pairs", folder)["utility_macro_auroc.real_to_released"]
     assert (line.value, line.low, line.n_images) == (expected.value, expected.low, 80)
-
-
-def test_all_of_utility_in_one_call(folder):
-    torch.manual_seed(0)
-    network = UtilityNet(2, "small").eval()
-    judged = release(real(*T), "unchanged")
-    results = utility_lines(
-        release(real(*S), "unchanged"), judged, real(*V2), CONTEXT, cache_dir=folder, networks={"loss": network},
-        findings=FINDINGS, recipes=[RECIPE], seeds=(0, 1), n_boot=20,
-    )  # fmt: skip
-    names = [line.name for line in results]
-    assert len(set(names)) == len(names)
-    assert {"fidelity_ssim.v1", "kid.loss.v1", "utility_macro_auroc_loss.released_to_real.small_densenet.v1"} < set(
-        names
-    )
-
-
-def test_the_training_list_is_the_same_whatever_else_is_asked_for():
-    cohort = real(*S).cohort
-    few, more = utility_list(cohort, 20), utility_list(cohort, 30)
-    assert len(few) == 20 and {r.key for r in few} < {r.key for r in more}
-    keys = [r.key for r in cohort]
-    assert [keys.index(r.key) for r in more] == sorted(keys.index(r.key) for r in more)
-    assert [r.key for r in utility_list(cohort[::-1], 20)] == [r.key for r in few][::-1]
-    assert len(utility_list(cohort)) == len(cohort)
 
 
 def test_what_cannot_be_judged_is_refused(tmp_path):
