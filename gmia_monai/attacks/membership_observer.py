@@ -71,11 +71,8 @@ class Observer:
         pair, signals = np.zeros((len(index), 0)), {}
         if self.shadows:
             output = judged.released_pixels()[index] if pool is not None else self._blank_for(len(index))
-            hard = difficulty(
-                *self._shadow_errors(real, patients, [shadow.reconstruct(real) for shadow in self.shadows])
-            )
-            pair = self._pair(real, output, hard)
-            signals = {"loss_pixels": -pair[:, _MSE], "loss_calibrated": hard - pair[:, _MSE]}
+            pair = self.answers(real, output, patients)
+            signals = {"loss_pixels": -pair[:, _MSE], "loss_calibrated": pair[:, _HARD] - pair[:, _MSE]}
             if "frozen" in self._spaces:
                 signals["loss_frozen"] = pair[:, -1]
         released = Pool(self.blank) if pool is None else pool

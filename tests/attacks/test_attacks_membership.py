@@ -19,7 +19,7 @@ from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import ManifestError, UsageError
 from gmia_monai.metrics.results import Result, RunContext
 
-TRAIN = AutoencoderTrainer(Schedule(steps=100, lr=3e-3, weight_decay=0.0))
+TRAIN = AutoencoderTrainer(Schedule(steps=60, lr=4e-3, weight_decay=0.0))
 PAIRED = {"loss_pixels", "loss_calibrated", "loss_frozen", "shadow"}
 ALWAYS = {"supervised", *(f"nearest_{k}{s}" for k in ("", "calibrated_") for s in ("pixels", "frozen"))}
 Make = Callable[[RealImages], Judged]
