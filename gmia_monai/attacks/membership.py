@@ -170,6 +170,7 @@ class MembershipAttack:
         pool = Pool.of([fitted.members, fitted.knowledge.own, fitted.knowledge.choice, judged])
         signals, member, patients = fitted.signals(parts, pool)
         control, _, _ = fitted.signals(parts, None)
+        folders = np.array([part.real.cohort[int(i)].folder for part, asked in parts for i in asked])
         worst = max(self._chosen, key=lambda name: self._chosen[name].found)
         results = []
         for name, scores in signals.items():
@@ -178,6 +179,7 @@ class MembershipAttack:
                 "sign": chosen.sign,
                 "auc_on_choice": round(chosen.auc, 6),
                 "auc_without_release": round(SortedScores(chosen.sign * control[name], member).auc(), 6),
+                "auc_within_folder": round(_auc_within(folders, chosen.sign * scores, member), 6),
             }
             for label in [name, "worst"] if name == worst else [name]:
                 more = extra | ({"signal": name} if label == "worst" else {})
@@ -258,6 +260,14 @@ def membership_lines(
             known = known | {"reason": reason}
         lines.append(context.result(f"membership_tpr_at_fpr_1pct{level}.{label}.v1", tpr, extra=known, **shared))
     return lines
+
+
+def _auc_within(folders: ndarray, scores: Float[ndarray, "n"], member: Bool[ndarray, "n"]) -> float:
+    """AUC over the pairs of one folder: folders differ in ways that no system taught them."""
+    inside = [folders == name for name in np.unique(folders)]
+    pairs = np.array([member[f].sum() * (~member[f]).sum() for f in inside], dtype=np.float64)
+    aucs = np.array([SortedScores(scores[f], member[f]).auc() for f in inside])
+    return float(np.nansum(aucs * pairs) / pairs.sum()) if pairs.any() else 0.5
 
 
 def _columns(seen: Observed, model: str) -> Float[ndarray, "n k"]:
