@@ -6,6 +6,7 @@ from gmia_monai.attacks.attribute import AttributeAttack
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
 from gmia_monai.attacks.inversion import InversionAttack
 from gmia_monai.attacks.linkability import LinkabilityAttack
+from gmia_monai.attacks.membership import MembershipAttack
 from gmia_monai.attacks.memorisation import MemorisationAttack
 from gmia_monai.attacks.presence import PresenceAttack
 from gmia_monai.attacks.retrieval import RetrievalAttack
@@ -20,6 +21,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "linkability": LinkabilityAttack,
     "singling_out": SinglingOutAttack,
     "presence": PresenceAttack,
+    "membership": MembershipAttack,
     "memorisation": MemorisationAttack,
     "attribute": AttributeAttack,
     "inversion": InversionAttack,
