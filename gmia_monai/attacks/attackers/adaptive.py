@@ -21,7 +21,7 @@ from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.typing import PathLike
 
-__all__ = ["AdaptiveAttacker", "real_side", "released_side"]
+__all__ = ["AdaptiveAttacker", "real_side", "released_side", "within_budget"]
 
 
 def released_side(judged: Judged) -> Side:
@@ -35,6 +35,14 @@ def real_side(judged: Judged) -> Side:
     return Side(judged.real.pixels, judged.real.cohort.patient_index, np.arange(len(judged.real)))
 
 
+def within_budget(side: Side, max_patients: int | None, seed: int) -> Side:
+    """Images of so many patients, drawn by the seed: those of a smaller budget are among those of a larger one."""
+    if max_patients is None:
+        return side
+    patients = np.random.default_rng(seed).permutation(np.unique(side.patient))
+    return side.of_patients(patients[:max_patients])
+
+
 class AdaptiveAttacker(EmbeddingAttacker):
     """A trained attacker refitted on the attacker's own releases, validated on those of V2.
 
@@ -43,7 +51,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         weights: weights files to start from, one a seed.
         against: ``released`` (both sides released, one network) or ``real`` (released against real, two networks).
         recipe: how it is refitted.
-        max_patients: patients of A that it learns from; None: all. For curves over the attacker's budget.
+        max_patients: patients of A that it learns from; None: all.
         device: where it runs.
     """
 
@@ -74,11 +82,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         if isinstance(network, IdentityNet):
             network.two_views = True  # a mirrored patient is another patient to the refit, too
         shared = self.against == "released"
-        released = self._released_side(knowledge)
-        if self.max_patients is not None:
-            patients = np.unique(released.patient)
-            chosen = np.random.default_rng(seed).permutation(patients)[: self.max_patients]
-            released = released.of_patients(chosen)
+        released = within_budget(self._released_side(knowledge), self.max_patients, seed)
         pair = refit(
             RefitPair(network, shared=shared),
             released,
