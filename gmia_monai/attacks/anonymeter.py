@@ -132,7 +132,7 @@ class AnonymeterAttack:
         patients = choice.release.source_patients(choice.real.cohort)
         images = _one_image_each(patients, set().union(*patients))
         released = _embed(attacker, "released", choice.release.pixels[images])
-        similarity = attacker.compare_all(released, _embed(attacker, "real", choice.real.pixels))
+        similarity = attacker.compare_all(released, attacker.embeddings(choice)[1])
         own = np.array([np.isin(choice.real.cohort.patient_index, sorted(patients[i])) for i in images])
         # The sign under which sources stand nearer than strangers do.
         place = np.mean([(row[~mine] < row[mine].mean()).mean() for row, mine in zip(similarity, own, strict=True)])
@@ -150,7 +150,7 @@ class AnonymeterAttack:
         attacker: EmbeddingAttacker, sign: float, released: np.ndarray, knowledge: AttackerKnowledge
     ) -> Float[np.ndarray, "r"]:
         """How near the nearest of the attacker's own real images is to each released one."""
-        own = _embed(attacker, "real", knowledge.own.real.pixels)
+        _, own = attacker.embeddings(knowledge.own)
         return np.asarray((sign * attacker.compare_all(released, own)).max(axis=1))
 
     def _singling_out(
@@ -169,7 +169,7 @@ class AnonymeterAttack:
         ]
         # Without the release: balls about the attacker's own real images, with the same rule.
         rng = np.random.default_rng(self.seed)
-        own = _embed(space.attacker, "real", self._knowledge.own.real.pixels)
+        _, own = space.attacker.embeddings(self._knowledge.own)
         drawn = rng.integers(0, len(own), len(images))
         between = space.compare(own[drawn], own)
         patient = self._knowledge.own.real.cohort.patient_index
