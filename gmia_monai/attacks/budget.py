@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _ATTACKER = "adaptive_cross"
 _THREAT = "T1"
 _PARTS = (8, 4, 2, 1)
+_MIN_PATIENTS = 2
 Statistic = Callable[[Float[np.ndarray, "n"]], float]
 
 
@@ -70,7 +71,9 @@ class BudgetAttack:
         self._curve: list[tuple[float, ...]] = []
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Refits for each part and seed; the attacker of all patients is the one that other attacks use.
+        """Refits for each part of at least two patients and each seed.
+
+        The attacker of all patients is the one that other attacks use.
 
         Raises:
             UsageError: ``GM-U303``, ``GM-U313``, ``GM-U314`` as :meth:`AdaptiveAttacker.fit`.
@@ -85,6 +88,8 @@ class BudgetAttack:
         n_all = len(np.unique(everyone.patient))
         for part in _PARTS:
             n = math.ceil(n_all / part)
+            if n < _MIN_PATIENTS and part > 1:
+                continue
             for seed in self.seeds:
                 attacker = self._attacker(part, n, seed, knowledge)
                 auc = roc_auc(attacker.score(knowledge.choice, pairs, _THREAT), pairs.same, pairs.weight)
@@ -119,7 +124,7 @@ class BudgetAttack:
             raise UsageError("GM-U355", "no pairs to score attackers of several budgets on", got=repr(pairs))
         aucs: dict[int, list[Statistic]] = {}
         results = []
-        for part in _PARTS:
+        for part in dict.fromkeys(part for part, _ in self._fitted):
             fitted = [self._fitted[part, seed] for seed in self.seeds]
             aucs[part] = [
                 SortedScores(f.sign * f.attacker.score(judged, pairs, _THREAT), pairs.same).auc for f in fitted
@@ -135,6 +140,8 @@ class BudgetAttack:
             line = self._line(f"verification_auc_budget.{_THREAT}.1_of_{part}.v1", aucs[part], pairs, context, extra)
             self._curve.append(tuple(math.nan if v is None else v for v in (n_pairs, line.value, line.low, line.high)))
             results.append(line)
+        if 2 not in aucs:
+            return results
         gain: list[Statistic] = [
             lambda w, more=more, less=less: more(w) - less(w) for more, less in zip(aucs[1], aucs[2], strict=True)
         ]
@@ -143,7 +150,7 @@ class BudgetAttack:
         return results
 
     def figure_data(self) -> dict[str, np.ndarray]:
-        """``budget/T1``: training pairs, AUC and its limits, one column a part, ``[4, 4]``."""
+        """``budget/T1``: training pairs, AUC and its limits, one column a part."""
         return {f"budget/{_THREAT}": np.array(self._curve).T} if self._curve else {}
 
     def _line(

@@ -89,6 +89,16 @@ def test_noise_teaches_nothing_however_much_there_is(arcface):
     assert curve[0].extra["attacker_seeds"] == [0, 1] and len(curve[0].extra["auc_on_choice"]) == 2
 
 
+def test_parts_of_one_patient_are_left_out(arcface):
+    attack = _attack(arcface, steps=1)
+    known = knowledge("unchanged")
+    attack.fit(
+        AttackerKnowledge(known.training, released(real_images("a", 5), "unchanged"), known.choice, known.frozen)
+    )
+    lines = attack.score(judged("unchanged"), CONTEXT)
+    assert [line.extra.get("patients") for line in lines] == [2, 3, 5, None]
+
+
 def test_without_the_attacker_there_is_no_curve_and_what_has_no_budget_is_refused():
     attack = BudgetAttack(AttackerPool({"frozen": FrozenAttacker}))
     with pytest.raises(UsageError, match="GM-U311"):
