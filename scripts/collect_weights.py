@@ -1,4 +1,4 @@
-"""Puts the trained networks of ``train_reference.sh`` into the bundle, recorded in its index."""
+"""Puts the networks of ``train_reference.sh`` and ``train_attackers.sh`` into the bundle, recorded in its index."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from gmia_monai.weights import read_index, read_metadata
 
 MAX_BYTES = 25_000_000  # a file of the model zoo; larger networks are stored in float16
 NAMES = ("identity", "utility", "aegan", "discriminator")
+SEEDS = ("", "_1", "_2")
+ATTACKERS = tuple(stem + seed for stem in ("arcface", "siamese") for seed in SEEDS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,16 +21,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("output/reference"), help="folder of the trainings")
     parser.add_argument("--models_dir", type=Path, default=Path("bundle/models"), help="folder of the bundle")
-    parser.add_argument("--names", nargs="+", choices=NAMES, default=["identity", "utility", "aegan"])
+    parser.add_argument("--names", nargs="+", choices=(*NAMES, *ATTACKERS), default=["identity", "utility", "aegan"])
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
             folder = options.output_dir / ("aegan" if name == "discriminator" else name) / "models"
-            network = load_recorded(folder, name)
-            metadata = read_metadata(folder / read_index(folder)[name]["file"])
+            # The runs of several seeds of an attacker all write the same name.
+            own = name.split("_")[0] if name in ATTACKERS else name
+            network = load_recorded(folder, own)
+            metadata = read_metadata(folder / read_index(folder)[own]["file"])
             facts = {k: v for k, v in metadata.items() if k not in ("network", "arguments")}
             path = options.models_dir / f"{name}.safetensors"
-            half = 4 * sum(p.numel() for p in network.parameters()) > MAX_BYTES
+            half = name in ATTACKERS or 4 * sum(p.numel() for p in network.parameters()) > MAX_BYTES
             save_network(path, network, metadata["arguments"], half=half, **facts)
             print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     except GmiaError as error:

@@ -1,4 +1,4 @@
-"""Anonymizes the embedded synthetic cohort with the reference weights, and draws what changed."""
+"""Anonymizes the embedded synthetic cohort with the reference weights, draws what changed, and attacks a release."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -20,11 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--n_patients", type=int, default=6, help="synthetic patients (6)")
     parser.add_argument("--images_per_patient", type=int, default=3, help="images of each (3)")
     parser.add_argument("--margin_cos", type=float, default=-0.5, help="cosine to push identity below (-0.5)")
+    parser.add_argument("--n_attacked", type=int, default=56, help="synthetic patients of the attack (56)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     options = parser.parse_args(arguments)
 
     started = time.monotonic()
-    print("[1/3] synthetic cohort (PNG and DICOM)", flush=True)
+    print("[1/4] synthetic cohort (PNG and DICOM)", flush=True)
     # MONAI warns once for each config that `$` expressions run code; this one is the bundle's own.
     warnings.filterwarnings("ignore", message="parsing config")
     from gmia_monai.data.phantom import generate_cohort
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     manifest = cohort / "manifest.csv"
     if not manifest.is_file():
         manifest = generate_cohort(cohort, options.n_patients, options.images_per_patient)
-    print("[2/3] latent optimisation", flush=True)
+    print("[2/4] latent optimisation", flush=True)
     anonymized = options.output_dir / "anonymized"
     try:
         workflow = AnonymizationWorkflow(
@@ -59,11 +61,61 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; run it again to resume", file=sys.stderr)
         return 130
-    print("[3/3] table and contact sheet", flush=True)
+    print("[3/4] table and contact sheet", flush=True)
     shutil.copyfile(anonymized / "table.csv", options.output_dir / "table.csv")
     draw(manifest.parent, anonymized, options.output_dir / "contact_sheet.png", options.margin_cos)
-    print(f"done in {time.monotonic() - started:.0f} s: {options.output_dir}/contact_sheet.png, table.csv, anonymized/")
+    print("[4/4] attacks on a release of another synthetic cohort", flush=True)
+    try:
+        attack(options.output_dir, options.n_attacked, options.device)
+    except KeyboardInterrupt:
+        print("interrupted; run it again to resume", file=sys.stderr)
+        return 130
+    made = "contact_sheet.png, table.csv, anonymized/, evaluation/report.html"
+    print(f"done in {time.monotonic() - started:.0f} s: {options.output_dir}/{made}")
     return 0
+
+
+def attack(output_dir: Path, n_patients: int, device: str) -> None:
+    """Judges GMIA at margin 0 on drawn radiographs: all of an evaluation, on too few patients to mean much."""
+    from gmia_monai.anonymizers import GMIA, UnitStore
+    from gmia_monai.data.manifest import read_manifest
+    from gmia_monai.data.phantom import generate_cohort
+    from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer
+    from gmia_monai.report.evaluation import report_handlers
+
+    folder = output_dir / "evaluation"
+    manifest = folder / "cohort" / "manifest.csv"
+    if not manifest.is_file():
+        manifest = generate_cohort(folder / "cohort", n_patients, 2, size=64, formats=("png",), seed=1)
+        deal_roles(manifest)
+    models = REPOSITORY / "bundle" / "models"
+    judgement = Judgement(
+        models_dir=models,
+        profile="demo",
+        attacks=("verification", "retrieval", "singling_out"),
+        seeds=(0,),
+        refit={"steps": 10, "patients": 8, "validate_every": 10},
+        n_boot=50,
+        n_members=0,
+        device=device,
+        # Drawn radiographs may be shown.
+        more_handlers=partial(report_handlers, n_shown=8),
+    )
+    system = GMIA.from_weights(models, device=device, margin_cos=0.0, lr=0.15, betas=[0.7, 0.99], max_steps=100)
+    evaluate_anonymizer(read_manifest(manifest), system, folder, judgement, store=UnitStore(folder / "units"))
+
+
+def deal_roles(manifest: Path) -> None:
+    """Deals the patients out to the roles of the protocol; those of S, A, V2 and T in turn."""
+    with manifest.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    patients = list(dict.fromkeys(row["patient_id"] for row in rows))
+    for row in rows:
+        row["split"] = ("A", "V2", "T", "S", "A", "V2", "T")[patients.index(row["patient_id"]) % 7]
+    with manifest.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def draw(cohort: Path, anonymized: Path, path: Path, margin_cos: float, n_images: int = 8) -> None:

@@ -47,7 +47,7 @@ def test_the_demo_leaves_images_table_and_sheet_and_a_second_run_reuses_them(
     sheet = np.asarray(Image.open(out / "contact_sheet.png"))
     assert min(sheet.shape[:2]) > 200 and sheet.std() > 10
     assert {p.name for p in out.iterdir()} >= {"anonymized", "anonymized.key", "anonymized.links.csv", "cohort"}
-    assert "[3/3]" in capsys.readouterr().out
+    assert "[4/4]" in capsys.readouterr().out
 
     images = {path.name: path.read_bytes() for path in (out / "anonymized" / "images").iterdir()}
 

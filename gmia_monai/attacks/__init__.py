@@ -8,6 +8,7 @@ from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
 from gmia_monai.attacks.budget import BudgetAttack
 from gmia_monai.attacks.inversion import InversionAttack
 from gmia_monai.attacks.linkability import LinkabilityAttack
+from gmia_monai.attacks.membership import MembershipAttack
 from gmia_monai.attacks.memorisation import MemorisationAttack
 from gmia_monai.attacks.presence import PresenceAttack
 from gmia_monai.attacks.retrieval import RetrievalAttack
@@ -22,6 +23,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "linkability": LinkabilityAttack,
     "singling_out": SinglingOutAttack,
     "presence": PresenceAttack,
+    "membership": MembershipAttack,
     "memorisation": MemorisationAttack,
     "attribute": AttributeAttack,
     "inversion": InversionAttack,

@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attribute import attribute_classes
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
@@ -102,15 +102,15 @@ class AnonymeterAttack:
         ``anonymeter_inference_risk.<secret>``, each ``.<attacker>.v1``; the rates are beside them.
 
         Raises:
-            UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U356`` where the release has fewer than two source
-                patients.
+            UsageError: ``GM-U311`` before :meth:`fit`.
+            TooLittleDataError: ``GM-U356`` where the release has fewer than two source patients.
         """
         if self._knowledge is None:
             raise UsageError("GM-U311", "the anonymeter attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         sources = {p for patients in judged.release.source_patients(judged.real.cohort) for p in patients}
         if len(sources) < 2:
-            raise UsageError("GM-U356", "too few patients behind the release", got=len(sources), expected="at least 2")
+            raise TooLittleDataError("GM-U356", "too few patients behind the release", got=len(sources))
         inside = np.isin(judged.real.cohort.patient_index, sorted(sources))
         main, control = judged.real.take(np.flatnonzero(inside)), self._knowledge.choice.real
         results = []

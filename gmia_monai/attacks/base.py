@@ -18,11 +18,15 @@ from gmia_monai.data.roles import check_disjoint
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["Attack", "AttackerKnowledge", "Embed", "Judged"]
+__all__ = ["Attack", "AttackerKnowledge", "Embed", "Judged", "TooLittleDataError"]
 
 Pixels = Float32[np.ndarray, "n 1 h w"]
 Embed = Callable[[Pixels], Float32[np.ndarray, "n d"]]
 """Maps images to unit embeddings."""
+
+
+class TooLittleDataError(UsageError):
+    """The cohort or the release holds too little for one attack; others may still judge it."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,11 @@ class AttackerKnowledge:
         choice: releases of the role V2: attackers, signs and thresholds are chosen on them.
         frozen: embedding of the encoder that the system optimised against; None where there is none.
         anonymize: the system itself, from images and a seed to images; None where the attacker does not have it.
+        members: releases of real images that the system was trained on (role S); only membership asks for them.
 
     Raises:
-        ManifestError: ``GM-M032``, ``GM-M033`` where what is learned from and what is chosen on share a patient.
+        ManifestError: ``GM-M032``, ``GM-M033`` where what is learned from and what is chosen on share a patient, or
+            members are among those who should be none.
     """
 
     training: RealImages
@@ -83,10 +89,14 @@ class AttackerKnowledge:
     choice: Judged
     frozen: Embed | None = None
     anonymize: Callable[[Pixels, int], Pixels] | None = None
+    members: Judged | None = None
 
     def __post_init__(self) -> None:
         check_disjoint({"training": self.training.cohort, "choice": self.choice.real.cohort})
         check_disjoint({"own": self.own.real.cohort, "choice": self.choice.real.cohort})
+        if self.members is not None:
+            for name, part in (("own", self.own), ("choice", self.choice)):
+                check_disjoint({"members": self.members.real.cohort, name: part.real.cohort})
 
     def refuse_overlap(self, judged: Judged) -> None:
         """Refuses a release of patients that an attacker has learned from or was chosen on.
@@ -94,11 +104,14 @@ class AttackerKnowledge:
         Raises:
             ManifestError: ``GM-M032``, ``GM-M033``.
         """
-        for name, cohort in (
-            ("training", self.training.cohort),
-            ("own", self.own.real.cohort),
-            ("choice", self.choice.real.cohort),
-        ):
+        known = {
+            "training": self.training.cohort,
+            "own": self.own.real.cohort,
+            "choice": self.choice.real.cohort,
+        }
+        if self.members is not None:
+            known["members"] = self.members.real.cohort
+        for name, cohort in known.items():
             check_disjoint({name: cohort, "judged": judged.real.cohort})
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side, within_budget
 from gmia_monai.attacks.attackers.base import Attacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import Side
 from gmia_monai.data.pairs import Pairs
@@ -111,7 +111,8 @@ class BudgetAttack:
         patients of A brought over half of them.
 
         Raises:
-            UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U355`` where there are no pairs.
+            UsageError: ``GM-U311`` before :meth:`fit`.
+            TooLittleDataError: ``GM-U355`` where there are no pairs.
         """
         if self._knowledge is None:
             raise UsageError("GM-U311", "the budget attack has not been fitted")
@@ -121,7 +122,7 @@ class BudgetAttack:
             return []
         pairs = threat_pairs(judged.real.cohort, _THREAT, "matched", judged.released)
         if pairs.n_positives == 0 or pairs.n_negatives == 0:
-            raise UsageError("GM-U355", "no pairs to score attackers of several budgets on", got=repr(pairs))
+            raise TooLittleDataError("GM-U355", "no pairs to score attackers of several budgets on", got=repr(pairs))
         aucs: dict[int, list[Statistic]] = {}
         results = []
         for part in dict.fromkeys(part for part, _ in self._fitted):

@@ -81,8 +81,13 @@ def expected_calibration_error(
         same: the truth.
         weights: of each pair; both kinds are brought to equal weight.
         bins: number of bins of equal width.
+
+    Returns:
+        ``nan`` where one kind of pair has no weight.
     """
     weights = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not (weights[same].any() and weights[~same].any()):
+        return float("nan")
     balanced = np.where(same, weights / weights[same].sum(), weights / weights[~same].sum()) / 2
     place = np.clip((probability * bins).astype(int), 0, bins - 1)
     predicted = np.bincount(place, balanced * probability, bins)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.release import Release
@@ -105,7 +105,7 @@ class LinkabilityAttack:
             judged.real.cohort, threat, "random", judged.released, negatives_per_positive=1, seed=self.seed
         )
         if pairs.n_positives == 0 or pairs.n_negatives == 0:
-            raise UsageError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
+            raise TooLittleDataError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
         return pairs
 
     def _ours(

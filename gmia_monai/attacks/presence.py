@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap
@@ -74,7 +74,7 @@ def presence_case(judged: Judged, seed: int = 0) -> PresenceCase:
     kept = [i for i in query if patient[i] in present or patient[i] not in members - left_out]
     member = np.array([patient[i] in present for i in kept], dtype=bool)
     if min(member.sum(), (~member).sum()) < 2:
-        raise UsageError(
+        raise TooLittleDataError(
             "GM-U324",
             "presence needs patients with two images who are among the sources, and such who are not",
             got=f"{member.sum()} and {(~member).sum()}",

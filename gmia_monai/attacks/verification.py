@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.base import Attacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
 from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
@@ -246,7 +246,7 @@ class VerificationAttack:
 def _pairs(judged: Judged, threat: str, negatives: str) -> Pairs:
     pairs = threat_pairs(judged.real.cohort, threat, negatives, judged.released)
     if pairs.n_positives == 0 or pairs.n_negatives == 0:
-        raise UsageError(
+        raise TooLittleDataError(
             "GM-U317",
             f"no pairs for threat model {threat} with {negatives} negatives",
             got=f"{pairs.n_positives} of one person, {pairs.n_negatives} of two",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,14 +59,17 @@ def evaluate(
     image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
-    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 600,
+    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 300,
+    show_images: Annotated[
+        int, typer.Option(help="Patients whose real and released image the report shows, where they may be shown.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Attack a release: how much of the patients behind it can still be found?
 
     Attackers learn from releases of role A, are chosen on role V2 and scored on role T, so all three are needed.
     """
-    from gmia_monai.evaluation.command import evaluate_release
+    from gmia_monai.evaluation.command import Judgement, evaluate_release
     from gmia_monai.report.evaluation import report_handlers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -73,16 +77,18 @@ def evaluate(
         real,
         released,
         output_dir,
+        Judgement(
+            models_dir=models_dir if models_dir and models_dir.is_dir() else None,
+            attacks=attack or None,
+            seeds=range(seeds),
+            refit={"steps": refit_steps, "validate_every": max(1, refit_steps // 4)},
+            device=device,
+            more_handlers=partial(report_handlers, n_shown=show_images),
+        ),
         dataset_dir=dataset_dir,
         links=links,
-        models_dir=models_dir if models_dir and models_dir.is_dir() else None,
         system=system,
         image_size=image_size,
-        attacks=attack or None,
-        seeds=range(seeds),
-        refit={"steps": refit_steps},
-        device=device,
-        more_handlers=report_handlers,
     )
     for result in results:
         if result.attacker == "worst" and result.value is not None:

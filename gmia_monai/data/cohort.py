@@ -191,6 +191,20 @@ class Cohort(Sequence[ImageRecord]):
         keep = sorted(i for images in by_patient.values() for _, i in sorted(images)[:max_images])
         return self[np.array(keep, dtype=np.int64)]
 
+    def sample(self, n_images: int) -> Cohort:
+        """The first ``n_images`` images when patients are sorted by the SHA-256 of their identifier; order is kept.
+
+        Patients come whole but for the last one, so that a longer list holds every shorter one.
+
+        Raises:
+            UsageError: ``GM-U306`` if there are fewer images.
+        """
+        if n_images > len(self):
+            raise UsageError("GM-U306", "fewer images than asked for", got=len(self), expected=f"at least {n_images}")
+        rank = {p: hashlib.sha256(p.encode("utf-8")).digest() for p in self.patients}
+        order = sorted(range(len(self)), key=lambda i: (rank[self.records[i].patient_id], i))
+        return self[np.array(sorted(order[:n_images]), dtype=np.int64)]
+
     # -- labels ------------------------------------------------------------------------------------------------------
     def label_matrix(
         self, findings: Sequence[str] | None = None, uncertain: str = "zeros", seed: int = 0

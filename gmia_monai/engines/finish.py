@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from gmia_monai.engines.distributed import is_writing_process
+from gmia_monai.errors import UsageError
 from gmia_monai.handlers.checkpoint import find_last_checkpoint
-from gmia_monai.networks.pretrained import save_network
+from gmia_monai.networks.pretrained import load_network, save_network
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import load_weights
 
-__all__ = ["save_trained", "start_from"]
+__all__ = ["save_trained", "start_from", "start_trunk_from"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,26 @@ def start_from(network: nn.Module, path: PathLike | None) -> nn.Module:
         IntegrityError: as :func:`gmia_monai.weights.load_weights`.
     """
     return load_weights(network, path) if path else network
+
+
+def start_trunk_from(network: nn.Module, path: PathLike | None) -> nn.Module:
+    """As :func:`start_from`, the ``trunk`` alone, from a file that may hold a network of another class.
+
+    Raises:
+        IntegrityError: as :func:`gmia_monai.networks.load_network`.
+        UsageError: ``GM-U046`` where the trunks differ.
+    """
+    if path:
+        given = load_network(path).trunk.state_dict()  # type: ignore[union-attr, operator]
+        own = network.trunk.state_dict()  # type: ignore[union-attr, operator]
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
+            raise UsageError(
+                "GM-U046",
+                f"{Path(path).name} has another trunk",
+                next_step="give init_from weights of the same architecture",
+            )
+        network.trunk.load_state_dict(given)  # type: ignore[union-attr, operator]
+    return network
 
 
 def save_trained(

@@ -1,17 +1,23 @@
-"""The evaluation as one function, for the command line and for notebooks; configs wire the same pieces."""
+"""The evaluation as functions, for the command line, scripts and notebooks; configs wire the same pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from gmia_monai.anonymizers.base import ImageAnonymizer
+from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.attacks.base import Judged
+from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.load import load_cohort
+from gmia_monai.evaluation.case import Case, make_case, read_case
 from gmia_monai.evaluation.suite import (
     attack_engine,
     attack_fingerprint,
     attacker_weights,
     make_attacks,
-    read_case,
     run_attacks,
     usable_attackers,
 )
@@ -20,83 +26,166 @@ from gmia_monai.handlers.tracking import RunTracker
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
 
-__all__ = ["evaluate_release"]
+__all__ = ["Judgement", "evaluate_anonymizer", "evaluate_release"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a release is judged, whatever made it.
+
+    Attributes:
+        models_dir: weights of the system (its ``identity`` is the frozen attacker) and of the trained attackers.
+        profile: training profile, for the result lines.
+        attacks: names; None: all.
+        attackers: names; None: all that there are weights for.
+        seeds: of the attackers.
+        roles: other roles than those of the protocol, by purpose.
+        refit: settings of :class:`gmia_monai.attacks.refit.RefitRecipe`.
+        train_steps: updates of the attacks that train a network of their own; None: their default.
+        n_boot: bootstrap resamples.
+        n_members: images of the system's training patients at most.
+        device: where networks run.
+        store_dir: folder for refitted networks; None: ``refitted`` in the output folder.
+        utility_seeds: of the classifiers that learn from the release.
+        cache_dir: folder of what they said, best shared by all releases; None: ``classifiers`` in the output folder.
+        command: for the result lines.
+        more_handlers: makes further handlers, e.g. :func:`gmia_monai.report.evaluation.report_handlers`.
+    """
+
+    models_dir: PathLike | None = None
+    profile: str = "cxr64"
+    attacks: Sequence[str] | None = None
+    attackers: Sequence[str] | None = None
+    seeds: Sequence[int] = (0, 1, 2)
+    roles: Mapping[str, str] | None = None
+    refit: Mapping[str, Any] = field(default_factory=dict)
+    train_steps: int | None = None
+    n_boot: int = 500
+    n_members: int = 3000
+    device: str = "cpu"
+    store_dir: PathLike | None = None
+    utility_seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    cache_dir: PathLike | None = None
+    command: str = ""
+    more_handlers: Callable[[AttackLines, RunTracker, Judged], Sequence[Any]] = lambda lines, tracker, judged: ()
+
+    def run(self, case: Case, output_dir: PathLike) -> list[Result]:
+        """Goes through the attacks; leaves ``results.jsonl`` and an MLflow run."""
+        arcface, snn = (attacker_weights(self.models_dir, stem) for stem in ("arcface", "siamese"))
+        attackers = list(self.attackers or usable_attackers(case, arcface, snn))
+        made = make_attacks(
+            case,
+            self.attacks,
+            attackers,
+            arcface,
+            snn,
+            self.seeds,
+            self.refit,
+            self.train_steps,
+            self.n_boot,
+            self.device,
+            self.store_dir or Path(output_dir) / "refitted",
+            self.models_dir,
+            self.utility_seeds,
+            self.cache_dir or Path(output_dir) / "classifiers",
+        )
+        settings = {
+            "attackers": attackers,
+            "seeds": list(self.seeds),
+            "refit": dict(self.refit),
+            "n_boot": self.n_boot,
+            "train_steps": self.train_steps,
+            "utility_seeds": list(self.utility_seeds),
+            "profile": self.profile,
+        }
+        fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)
+        release = case.judged.release
+        context = RunContext(
+            system=release.system,
+            profile=self.profile,
+            release_hash=release.content_hash[:16],
+            config_hash=fingerprint,
+            command=self.command,
+        )
+        lines = AttackLines(output_dir, fingerprint, list(made))
+        tracker = RunTracker(output_dir, "evaluation", settings | {"system": release.system}, every_iterations=1)
+        handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
+        return run_attacks(attack_engine(case, made, context), lines, handlers)
 
 
 def evaluate_release(
     real: PathLike | None,
     released: PathLike,
     output_dir: PathLike,
+    judgement: Judgement,
     *,
     dataset_dir: PathLike | None = None,
     links: PathLike | None = None,
-    models_dir: PathLike | None = None,
     system: str = "",
     policy: str = "",
-    profile: str = "cxr64",
     image_size: int = 64,
-    attacks: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
-    roles: Mapping[str, str] | None = None,
-    refit: Mapping[str, Any] | None = None,
-    train_steps: int | None = None,
-    n_boot: int = 500,
-    device: str = "cpu",
-    more_handlers: Callable[[AttackLines, RunTracker], Sequence[Any]] = lambda lines, tracker: (),
 ) -> list[Result]:
-    """Judges a release, and leaves ``results.jsonl`` and an MLflow run; see ``bundle/configs/evaluate.yaml``.
+    """Judges a folder of released images; see ``bundle/configs/evaluate.yaml``.
 
     Args:
         real: manifest of the real images, with all roles.
         released: folder of the released images.
         output_dir: folder to write to.
+        judgement: how.
         dataset_dir: folder of a data set in the place of, or behind, a manifest.
         links: handle to source; None: ``<released>.links.csv`` where it exists.
-        models_dir: weights of the system and of the trained attackers.
         system: name for the result lines.
         policy: what the system says of released images of one patient.
-        profile: training profile, for the result lines.
         image_size: what attackers look at.
-        attacks: names; None: all.
-        seeds: of the attackers.
-        roles: other roles than those of the protocol, by purpose.
-        refit: settings of :class:`gmia_monai.attacks.refit.RefitRecipe`.
-        train_steps: updates of the attacks that train a network of their own; None: their default.
-        n_boot: bootstrap resamples.
-        device: where networks run.
-        more_handlers: makes further handlers, e.g. :func:`gmia_monai.report.evaluation.report_handlers`.
 
     Raises:
         GmiaError: whatever the release, the manifest or the weights refuse.
     """
-    cohort = load_cohort(real, dataset_dir, image_size)
     case = read_case(
-        cohort,
+        load_cohort(real, dataset_dir, image_size),
         released,
         image_size,
         links=links,
         system=system,
         policy=policy,
-        models_dir=models_dir,
-        roles=roles,
-        device=device,
+        models_dir=judgement.models_dir,
+        roles=judgement.roles,
+        n_members=judgement.n_members,
+        device=judgement.device,
     )
-    arcface, snn = (attacker_weights(models_dir, stem) for stem in ("arcface", "siamese"))
-    attackers = usable_attackers(case.knowledge.frozen is not None, arcface, snn)
-    made = make_attacks(attacks, attackers, arcface, snn, seeds, refit, train_steps, n_boot, device)
-    settings = {
-        "attackers": attackers,
-        "seeds": list(seeds),
-        "refit": dict(refit or {}),
-        "n_boot": n_boot,
-        "train_steps": train_steps,
-        "profile": profile,
-    }
-    fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)
-    release = case.judged.release
-    context = RunContext(
-        system=release.system, profile=profile, release_hash=release.content_hash[:16], config_hash=fingerprint
+    return judgement.run(case, output_dir)
+
+
+def evaluate_anonymizer(
+    cohort: Cohort,
+    anonymizer: ImageAnonymizer,
+    output_dir: PathLike,
+    judgement: Judgement,
+    *,
+    image_size: int = 64,
+    store: UnitStore | None = None,
+) -> list[Result]:
+    """Lets a system anonymize the roles of a cohort, and judges what it made; attackers hold the system, too.
+
+    Args:
+        cohort: real images of all roles.
+        anonymizer: the system.
+        output_dir: folder to write to.
+        judgement: how.
+        image_size: of the system.
+        store: finished units of the system.
+
+    Raises:
+        GmiaError: whatever the cohort, the system or the weights refuse.
+    """
+    case = make_case(
+        cohort,
+        anonymizer,
+        image_size,
+        store=store,
+        models_dir=judgement.models_dir,
+        roles=judgement.roles,
+        n_members=judgement.n_members,
+        device=judgement.device,
     )
-    lines = AttackLines(output_dir, fingerprint, list(made))
-    tracker = RunTracker(output_dir, "evaluation", settings | {"system": release.system}, every_iterations=1)
-    return run_attacks(attack_engine(case, made, context), lines, [*more_handlers(lines, tracker), tracker])
+    return judgement.run(case, output_dir)

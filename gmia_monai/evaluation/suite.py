@@ -1,6 +1,5 @@
-"""One command that judges a release: real cohort and release in, result lines out.
-
-An Ignite engine goes through the attacks, one an iteration, so that progress, tracking and resuming are handlers.
+"""The attacks on a case, with attackers that they share; an Ignite engine goes through them, one an iteration, so that
+progress, tracking and resuming are handlers.
 """
 
 from __future__ import annotations
@@ -9,132 +8,44 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine
 
 from gmia_monai.attacks import ATTACKS
-from gmia_monai.attacks.attackers import NetworkEmbedder, make_attackers
-from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
+from gmia_monai.attacks.attackers import make_attackers
+from gmia_monai.attacks.base import Attack, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import RefitRecipe
+from gmia_monai.attacks.refit_store import RefitStore
 from gmia_monai.attacks.training import Schedule
-from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
-from gmia_monai.evaluation.read import read_real, read_release
+from gmia_monai.evaluation.case import Case
+from gmia_monai.evaluation.probes import FidelityProbe, TransferProbe
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.results import Result, RunContext
-from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, sha256_of
 
 __all__ = [
-    "Case",
     "attack_engine",
     "attack_fingerprint",
     "attacker_weights",
     "make_attacks",
-    "read_case",
     "run_attacks",
+    "unfit_attacks",
     "usable_attackers",
 ]
 
 _log = logging.getLogger(__name__)
-MIN_PATIENTS = 2
 TRAINED_ATTACKS = ("attribute", "inversion")
-ROLE_OF = {"training": "S+A", "own": "A", "choice": "V2", "judged": "T"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is judged, and by whom.
-
-    Attributes:
-        knowledge: what attackers may use.
-        judged: the release of the judged role.
-        fingerprint: hash of everything that decides the figures but the attacks' own settings.
-    """
-
-    knowledge: AttackerKnowledge
-    judged: Judged
-    fingerprint: str
-
-
-def read_case(
-    cohort: Cohort,
-    released: PathLike,
-    image_size: int,
-    *,
-    links: PathLike | None = None,
-    system: str = "",
-    policy: str = "",
-    models_dir: PathLike | None = None,
-    roles: Mapping[str, str] | None = None,
-    core: bool = True,
-    device: str = "cpu",
-) -> Case:
-    """Reads real and released images and deals them out by role.
-
-    Args:
-        cohort: real images of all roles.
-        released: folder of the release of the roles ``own``, ``choice`` and ``judged``.
-        image_size: what attackers look at.
-        links: links file of the release.
-        system: name of the system for the result lines; the folder's if empty.
-        policy: the release's.
-        models_dir: folder of the weights of the system; the frozen attacker takes its ``identity``. None: there is no
-            frozen attacker.
-        roles: role of each purpose, over :data:`ROLE_OF`.
-        core: judge at most four images a patient, as protocol v1 does.
-        device: where the frozen encoder runs.
-
-    Raises:
-        UsageError: ``GM-U322`` where a role has no released image; ``GM-U320``, ``GM-U321`` as :func:`read_release`.
-        ManifestError: a shared patient, or a role with too few.
-    """
-    role_of = ROLE_OF | dict(roles or {})
-    parts: dict[str, Judged] = {}
-    for purpose in ("own", "choice", "judged"):
-        part = cohort.role(role_of[purpose], min_patients=MIN_PATIENTS)
-        real = read_real(part.core() if core else part, image_size)
-        parts[purpose] = _released_part(real, released, image_size, links, system, policy, role_of[purpose])
-    training = read_real(cohort.role(role_of["training"], min_patients=MIN_PATIENTS), image_size)
-    frozen = None if models_dir is None else NetworkEmbedder(load_recorded(models_dir, "identity"), device=device)
-    knowledge = AttackerKnowledge(training, parts["own"], parts["choice"], frozen)
-    knowledge.refuse_overlap(parts["judged"])
-    judged = parts["judged"].release
-    facts = [training.content_hash, *(f"{p.real.content_hash} {p.release.content_hash}" for p in parts.values())]
-    facts += [judged.system, judged.policy, "" if models_dir is None else read_index(models_dir)["identity"]["sha256"]]
-    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
-    return Case(knowledge, parts["judged"], digest)
-
-
-def _released_part(
-    real: RealImages,
-    released: PathLike,
-    image_size: int,
-    links: PathLike | None,
-    system: str,
-    policy: str,
-    role: str,
-) -> Judged:
-    try:
-        return Judged(real, read_release(real.cohort, released, image_size, links, system, policy))
-    except UsageError as error:
-        if error.code != "GM-U322":
-            raise
-        raise UsageError(
-            "GM-U322",
-            f"the release holds no image of role {role}",
-            expected="released images of the roles A, V2 and T",
-            next_step="anonymize the whole manifest: attackers learn from releases of A and are chosen on V2",
-        ) from error
+PROBES = ("fidelity", "utility")
+ONE_TO_ONE_ATTACKS = ("verification", "retrieval", "linkability", "singling_out", "attribute", "inversion")
 
 
 def make_attacks(
+    case: Case,
     names: Sequence[str] | None = None,
     attackers: Sequence[str] = ("metadata", "frozen", "adaptive_released", "adaptive_cross", "averaging"),
     arcface: Sequence[PathLike] = (),
@@ -144,11 +55,16 @@ def make_attacks(
     train_steps: int | None = None,
     n_boot: int = 500,
     device: str = "cpu",
+    store_dir: PathLike | None = None,
+    models_dir: PathLike | None = None,
+    utility_seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    cache_dir: PathLike = "output/classifiers",
 ) -> dict[str, Attack]:
-    """The attacks by name, with attackers that they share.
+    """The attacks and probes by name, with attackers that they share.
 
     Args:
-        names: of :data:`gmia_monai.attacks.ATTACKS`; None: all.
+        case: what will be judged.
+        names: of :data:`gmia_monai.attacks.ATTACKS` and :data:`PROBES`; None: all.
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
@@ -157,19 +73,30 @@ def make_attacks(
         train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples of each interval.
         device: where networks run.
+        store_dir: folder for refitted networks; None: in memory.
+        models_dir: weights of the system, for the diagnostic network in its loss.
+        utility_seeds: seeds of the classifiers that learn from the release.
+        cache_dir: folder of what these classifiers said, shared by all releases.
 
     Raises:
         UsageError: ``GM-U323`` for an attack that is none, ``GM-U319`` for such an attacker.
     """
-    names = list(ATTACKS) if names is None else list(names)
-    unknown = [name for name in names if name not in ATTACKS]
+    known = (*ATTACKS, *PROBES)
+    names = list(known) if names is None else list(names)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(ATTACKS))
+        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
-    pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device))
+    pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir)))
     made: dict[str, Attack] = {}
     for name in names:
         settings: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
+        if name == "fidelity":
+            made[name] = FidelityProbe.from_weights(models_dir, n_boot, device)
+            continue
+        if name == "utility":
+            made[name] = TransferProbe(case.members, cache_dir, seeds=utility_seeds, n_boot=n_boot, device=device)
+            continue
         if name == "verification":
             settings = {"seeds": tuple(seeds), "n_boot": n_boot}
         elif name in TRAINED_ATTACKS:
@@ -187,22 +114,37 @@ def attacker_weights(models_dir: PathLike | None, stem: str) -> list[Path]:
     return [Path(models_dir or "") / index[name]["file"] for name in names]
 
 
-def usable_attackers(frozen: bool, arcface: Sequence[PathLike], snn: Sequence[PathLike]) -> list[str]:
-    """The attackers of the protocol that the given weights allow; the others are named in the log."""
+def usable_attackers(case: Case, arcface: Sequence[PathLike], snn: Sequence[PathLike]) -> list[str]:
+    """The attackers of the protocol that the case and the given weights allow; the others are named in the log."""
+    one_to_one = case.judged.release.kind == "one_to_one"
     needs = {
-        "metadata": True,
-        "frozen": frozen,
+        "metadata": one_to_one,
+        "frozen": case.knowledge.frozen is not None,
         "snn": bool(snn),
         "arcface": bool(arcface),
-        "adaptive_released": bool(arcface),
-        "adaptive_cross": bool(arcface),
-        "adaptive_cross_snn": bool(snn),
-        "averaging": bool(arcface),
+        "adaptive_released": one_to_one and bool(arcface),
+        "adaptive_cross": one_to_one and bool(arcface),
+        "adaptive_cross_snn": one_to_one and bool(snn),
+        "averaging": one_to_one and bool(arcface),
+        "owner": one_to_one and bool(arcface) and case.knowledge.anonymize is not None,
     }
     left_out = [name for name, there in needs.items() if not there]
     if left_out:
-        _log.warning("attackers without weights are left out: %s", ", ".join(left_out))
+        _log.warning("attackers that lack weights, sources or the system are left out: %s", ", ".join(left_out))
     return [name for name, there in needs.items() if there]
+
+
+def unfit_attacks(case: Case) -> dict[str, str]:
+    """Attacks that make no sense for this release, with the reason that their place in the results gets."""
+    unfit = {}
+    if case.judged.release.kind != "one_to_one":
+        unfit = dict.fromkeys(
+            ONE_TO_ONE_ATTACKS, f"the release is {case.judged.release.kind}: no single source an image"
+        )
+    if case.members is None:
+        unfit["membership"] = "no release of patients that the system was trained on"
+        unfit["utility"] = "no release of patients of the training role to learn from"
+    return unfit
 
 
 def run_attacks(engine: Engine, lines: AttackLines, handlers: Sequence[Any] = ()) -> list[Result]:
@@ -238,11 +180,29 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
     The output of each is ``{"attack", "results", "figure_data"}``, with the value of each line beside them.
     """
 
+    unfit = unfit_attacks(case)
+
+    def left_out(name: str, reason: str) -> dict[str, Any]:
+        _log.warning("attack %s is left out: %s", name, reason)
+        line = context.result(
+            f"{name}_left_out.v1",
+            float("nan"),
+            n_patients=None,
+            n_images=len(case.judged.release),
+            extra={"reason": reason},
+        )
+        return {"attack": name, "results": [line], "figure_data": {}}
+
     def process(engine: Engine, name: str) -> dict[str, Any]:
         _log.info("attack %s", name)
+        if name in unfit:
+            return left_out(name, unfit[name])
         attack = attacks[name]
-        attack.fit(case.knowledge)
-        results: list[Result] = list(attack.score(case.judged, context))
+        try:
+            attack.fit(case.knowledge)
+            results: list[Result] = list(attack.score(case.judged, context))
+        except TooLittleDataError as error:
+            return left_out(name, error.what)
         figures = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
         data = getattr(attack, "figure_data", dict)()
         return {"attack": name, "results": results, "figure_data": data} | {

@@ -1,8 +1,9 @@
-"""Fidelity of an image to its reference, one value an image: PSNR, SSIM, multi-scale SSIM (MONAI's metrics).
+"""Fidelity of an image to its reference, one value an image: PSNR, SSIM, multi-scale SSIM (MONAI's metrics), and
+information-content weighted SSIM (piq's).
 
 All take float tensors of the same shape ``b 1 h w`` in [0, 1] and return ``b`` values. SSIM: Wang et al. 2004, Gaussian
 window of 11 px, sigma 1.5. MS-SSIM: Wang, Simoncelli and Bovik 2003, five scales; smaller images have a variant of
-three scales under its own name, since the two cannot be compared.
+three scales under its own name, since the two cannot be compared. IW-SSIM: Wang and Li 2011.
 """
 
 from __future__ import annotations
@@ -13,11 +14,22 @@ from monai.metrics import MultiScaleSSIMMetric, PSNRMetric, SSIMMetric
 from torch import Tensor
 
 from gmia_monai.errors import UsageError
+from gmia_monai.losses.perceptual import import_torchvision
 
-__all__ = ["MS_SSIM_MIN_SIDE", "mean_squared_error", "ms_ssim", "ms_ssim_3scale", "psnr", "ssim"]
+__all__ = [
+    "IW_SSIM_MIN_SIDE",
+    "MS_SSIM_MIN_SIDE",
+    "iw_ssim",
+    "mean_squared_error",
+    "ms_ssim",
+    "ms_ssim_3scale",
+    "psnr",
+    "ssim",
+]
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_SIDE = 176  # the window of 11 px must fit after four halvings; MONAI's message says 160, its check 176
+IW_SSIM_MIN_SIDE = 161  # piq's: odd sides are padded before each halving
 _WINDOW, _SMALL_WINDOW = 11, 7
 
 
@@ -68,3 +80,29 @@ def ms_ssim_3scale(x: Float[Tensor, "b 1 h w"], y: Float[Tensor, "b 1 h w"]) -> 
     window = _WINDOW if min(x.shape[2:]) >= 4 * _WINDOW else _SMALL_WINDOW
     metric = MultiScaleSSIMMetric(spatial_dims=2, weights=weights, kernel_size=window, reduction="none")
     return torch.as_tensor(metric(x, y))[:, 0]
+
+
+def iw_ssim(x: Float[Tensor, "b 1 h w"], y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b"]:
+    """Information-content weighted SSIM over five scales of ``x`` to the reference ``y``, whose information decides the
+    weights; images of at least `IW_SSIM_MIN_SIDE` px.
+
+    ``nan`` where the reference has so little structure that its information cannot be computed.
+
+    Raises:
+        UsageError: ``GM-U353`` where piq is not installed.
+    """
+    x, y = _checked(x, y, IW_SSIM_MIN_SIDE)
+    import_torchvision()
+    try:
+        import piq
+    except ImportError as error:
+        raise UsageError(
+            "GM-U353", "information-content weighted SSIM needs piq", next_step="pip install 'gmia_monai[quality]'"
+        ) from error
+    values = []
+    for one, other in zip(x[:, None], y[:, None], strict=True):
+        try:
+            values.append(piq.information_weighted_ssim(one, other, data_range=1.0, reduction="none").reshape(1))
+        except torch.linalg.LinAlgError:  # the covariance of the reference's neighbourhoods has no inverse
+            values.append(one.new_full((1,), float("nan")))
+    return torch.cat(values)

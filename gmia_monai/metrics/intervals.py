@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "pair_bootstrap_auc",
     "pair_bootstrap_over_seeds",
     "patient_bootstrap",
+    "patient_counts",
     "percentile_interval",
     "wilson_interval",
 ]
@@ -55,7 +57,7 @@ def percentile_interval(value: float, replicates: Float[np.ndarray, "n_boot"], l
     if len(finite) == 0:
         return Interval(value, float("nan"), float("nan"))
     if len(finite) < 0.95 * len(replicates):
-        logger.warning("%d of %d bootstrap replicates had no value", len(replicates) - len(finite), len(replicates))
+        _say_once(len(replicates) - len(finite), len(replicates))
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(finite, [tail, 1.0 - tail])
     return Interval(value, float(low), float(high))
@@ -76,6 +78,14 @@ def _draws(n_patients: int, n_boot: int, seed: int) -> Iterator[Float[np.ndarray
     rng = np.random.default_rng(seed)
     for _ in range(n_boot):
         yield np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients).astype(np.float64)
+
+
+def patient_counts(n_patients: int, n_boot: int, seed: int = 0) -> Float[np.ndarray, "rows patients"]:
+    """How often each patient counts: once in the first row, then as :func:`patient_bootstrap` draws them.
+
+    For statistics that are computed for all resamples at once: the first row gives the value, the others its interval.
+    """
+    return np.stack([np.ones(n_patients), *_draws(n_patients, n_boot, seed)])
 
 
 def patient_bootstrap(
@@ -198,3 +208,9 @@ def pair_bootstrap_auc(
     """Weighted verification AUC with its patient-cluster interval; see `pair_bootstrap`."""
     statistic = SortedScores(scores, same).auc
     return pair_bootstrap(statistic, same, patient_first, patient_second, weights, n_boot, seed, level)
+
+
+@cache
+def _say_once(without: int, n: int) -> None:
+    """Many figures of one release have the same resamples; one line says it for all."""
+    logger.warning("%d of %d bootstrap replicates had no value", without, n)

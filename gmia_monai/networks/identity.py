@@ -16,7 +16,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.networks.layers import at_least_float32
 from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
 
-__all__ = ["IDENTITY_ARCHITECTURES", "IdentityNet"]
+__all__ = ["IDENTITY_ARCHITECTURES", "IdentityNet", "iresnet_trunk"]
 
 # name: (width of the stem, its stride, width of each stage, blocks of each stage)
 _IRESNETS: dict[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]] = {
@@ -51,10 +51,9 @@ class _Block(nn.Module):
         return self.body(x) + self.skip(x)
 
 
-def _iresnet(
-    stem: int, stem_stride: int, widths: tuple[int, ...], depths: tuple[int, ...]
-) -> tuple[nn.Sequential, int]:
-    """The convolutional part, and its number of channels."""
+def iresnet_trunk(architecture: str) -> tuple[nn.Sequential, int]:
+    """The convolutional part of an IResNet of :data:`IDENTITY_ARCHITECTURES`, and its number of channels."""
+    stem, stem_stride, widths, depths = _IRESNETS[architecture]
     layers: list[nn.Module] = [nn.Conv2d(1, stem, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)]
     channels = stem
     for width, depth in zip(widths, depths, strict=True):
@@ -103,7 +102,7 @@ class IdentityNet(nn.Module):
         if architecture == "small_pooled":
             self.trunk, channels = small_trunk(), SMALL_TRUNK_CHANNELS
         else:
-            self.trunk, channels = _iresnet(*_IRESNETS[architecture])
+            self.trunk, channels = iresnet_trunk(architecture)
         pooled = architecture.endswith("_pooled")
         self.pool: nn.Module = nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity()
         features = channels if pooled else channels * (image_size // 16) ** 2

@@ -1,7 +1,7 @@
 """Siamese verifier: do two radiographs show one person? (Packhäuser et al., Scientific Reports 12:14851, 2022)
 
 Both images go through one trunk to 128 features in (0, 1); a linear layer turns the absolute difference of the two into
-a logit. ``resnet50`` is the published trunk, ``small`` the one of the small encoders here.
+a logit. ``resnet50`` is the published trunk; ``small`` and ``small_iresnet_pooled`` are of the small encoders here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
+from gmia_monai.networks.identity import iresnet_trunk
 from gmia_monai.networks.layers import at_least_float32
 from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
 
@@ -21,7 +22,7 @@ class SiameseVerifier(nn.Module):
     """Features of an image, and the comparison of two.
 
     Args:
-        architecture: ``small`` or ``resnet50``.
+        architecture: ``small``, ``small_iresnet_pooled`` or ``resnet50``.
         features: length of the feature.
         dropout: probability of dropping an input of the last layer before the feature.
 
@@ -35,13 +36,17 @@ class SiameseVerifier(nn.Module):
         if architecture == "small":
             self.trunk, channels = small_trunk(), SMALL_TRUNK_CHANNELS
             self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
+        elif architecture == "small_iresnet_pooled":
+            self.trunk, channels = iresnet_trunk(architecture)
+            self.pool = nn.AdaptiveAvgPool2d(1)
         elif architecture == "resnet50":
             self.trunk = ResNet(
                 "bottleneck", [3, 4, 6, 3], [64, 128, 256, 512], spatial_dims=2, n_input_channels=1, feed_forward=False
             )
             self.pool, channels = nn.Identity(), 2048
         else:
-            raise UsageError("GM-U016", "unknown trunk of the verifier", got=architecture, expected="small, resnet50")
+            known = "small, small_iresnet_pooled, resnet50"
+            raise UsageError("GM-U016", "unknown trunk of the verifier", got=architecture, expected=known)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, features)
         self.head = nn.Linear(features, 1)

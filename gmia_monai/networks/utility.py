@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from monai.networks.nets import DenseNet121
+from monai.networks.nets import DenseNet
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
@@ -16,18 +18,24 @@ __all__ = ["UTILITY_ARCHITECTURES", "UtilityNet"]
 UTILITY_ARCHITECTURES: dict[str, tuple[int, tuple[str, ...]]] = {
     "densenet121": (1024, ("relu0", "denseblock1", "denseblock2")),
     "small": (SMALL_TRUNK_CHANNELS, ("act", "layer1", "layer2")),
+    "small_densenet": (196, ("relu0", "denseblock1", "denseblock2")),
+}
+_DENSENETS: dict[str, dict[str, Any]] = {
+    "densenet121": {"init_features": 64, "growth_rate": 32, "block_config": (6, 12, 24, 16)},
+    "small_densenet": {"init_features": 32, "growth_rate": 16, "block_config": (4, 6, 8, 6)},
 }
 
 
 class UtilityNet(nn.Module):
     """Multi-label classifier of findings on one channel.
 
-    ``densenet121`` (Huang et al., CVPR 2017) is the encoder that GMIA optimises against. ``small`` is a
-    head on :func:`gmia_monai.networks.residual.small_trunk`, for 64 px.
+    ``densenet121`` (Huang et al., CVPR 2017) is the encoder that GMIA optimises against. For 64 px there are ``small``,
+    a head on :func:`gmia_monai.networks.residual.small_trunk`, and ``small_densenet``, a DenseNet with half the growth
+    rate and 24 dense layers in place of 58, so that a finding can be looked for by two unlike networks.
 
     Args:
         n_findings: number of logits.
-        architecture: ``densenet121`` or ``small``.
+        architecture: ``densenet121``, ``small`` or ``small_densenet``.
         dropout: probability of dropping a feature during training: inside the dense layers, or before the head of
             ``small``.
         mean: grey value that is taken off the image, in [0, 1].
@@ -54,8 +62,9 @@ class UtilityNet(nn.Module):
         self.mean = mean
         self.std = std
         self.feature_dim, self.perceptual_layers = UTILITY_ARCHITECTURES[architecture]
-        if architecture == "densenet121":
-            net = DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_findings, dropout_prob=dropout)
+        if architecture != "small":
+            sizes = _DENSENETS[architecture]
+            net = DenseNet(spatial_dims=2, in_channels=1, out_channels=n_findings, dropout_prob=dropout, **sizes)
             self.trunk = net.features
             self.dropout: nn.Module = nn.Identity()
             self.head = net.class_layers.out

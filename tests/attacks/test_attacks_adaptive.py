@@ -187,3 +187,18 @@ def test_every_name_makes_its_attacker(weights):
         make_attackers(["nobody"])
     with pytest.raises(UsageError, match="GM-U313"):
         TrainedAttacker("snn", []).fit(knowledge("noise"), 0)
+
+
+# -- what is refitted once ---------------------------------------------------------------------------------------------
+def test_attackers_with_the_same_refit_share_it(weights, monkeypatch):
+    import gmia_monai.attacks.attackers.adaptive as module
+
+    calls = []
+    monkeypatch.setattr(module, "refit", lambda pair, *a, **k: calls.append(k["seed"]) or pair)
+    known = knowledge("unchanged", anonymize=lambda pixels, seed: pixels)
+    makers = make_attackers(["adaptive_cross", "averaging", "owner", "adaptive_released"], weights["arcface"])
+    for make in makers.values():
+        make().fit(known, 0)
+    assert len(calls) == 2, "one against real images, one among released ones; a system without chance has no others"
+    makers["adaptive_cross"]().fit(known, 1)
+    assert len(calls) == 3

@@ -253,7 +253,8 @@ PROFILES = sorted(p.name for p in (CONFIGS / "profiles").glob("*.yaml"))
 
 def _base_of(profile: str) -> str:
     parts = dict.fromkeys(("identity", "attacker", "siamese"), "train_identity.yaml") | {
-        "utility": "train_utility.yaml"
+        "utility": "train_utility.yaml",
+        "evaluate": "evaluate.yaml",
     }
     return next((v for k, v in parts.items() if k in profile), "train.yaml")
 
@@ -268,7 +269,7 @@ def test_profiles_only_set_what_the_config_knows(profile):
             assert key in base and not isinstance(base[key], dict), (profile, key)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [p for p in PROFILES if not p.startswith("evaluate")])
 def test_weights_of_each_profile_can_be_averaged(profile):
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / _base_of(profile)), str(CONFIGS / "profiles" / profile)])

@@ -133,3 +133,19 @@ def test_several_roles_together():
     assert len(together) == 8
     with pytest.raises(UsageError, match="GM-U031"):
         cohort.role("S+B")
+
+
+def test_a_sample_holds_whole_patients_and_every_shorter_sample():
+    records = [ImageRecord(Path(f"{p}_{i}.png"), f"p{p}") for p in range(12) for i in range(1 + p % 3)]
+    cohort = Cohort(tuple(records))
+    longer = cohort.sample(15)
+    assert len(longer) == 15 and [r.key for r in longer] == [r.key for r in records if r in longer.records]
+    counts, whole = Counter(r.patient_id for r in longer), Counter(r.patient_id for r in records)
+    assert sum(counts[p] != whole[p] for p in counts) <= 1, "all patients but the last come whole"
+    for n in range(15):
+        assert {r.key for r in cohort.sample(n)} <= {r.key for r in longer}
+    first = min(cohort.patients, key=lambda p: hashlib.sha256(p.encode()).digest())
+    assert cohort.sample(1)[0].patient_id == first
+    assert len(cohort.sample(len(cohort))) == len(cohort)
+    with pytest.raises(UsageError, match="GM-U306"):
+        cohort.sample(len(cohort) + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from attack_cohorts import SIZE, real_images
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from gmia_monai.anonymizers import UnitStore
+from gmia_monai.anonymizers.controls import Unchanged
 from gmia_monai.attacks import ATTACKS
 from gmia_monai.cli import main as cli
 from gmia_monai.data.manifest import read_manifest
 from gmia_monai.errors import UsageError
-from gmia_monai.evaluation.command import evaluate_release
+from gmia_monai.evaluation.case import make_case, read_case
+from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer, evaluate_release
 from gmia_monai.evaluation.read import read_real, read_release
-from gmia_monai.evaluation.suite import make_attacks
+from gmia_monai.evaluation.suite import PROBES
 from gmia_monai.metrics.results import read_results
 from gmia_monai.networks import IdentityNet, save_network
 
@@ -66,14 +70,14 @@ def case(tmp_path_factory) -> Path:
     return root
 
 
-def _run(case: Path, system: str, out: Path, **more):
+def _run(case: Path, system: str, out: Path, links: Path | None = None, **more):
     return evaluate_release(
         case / "real" / "manifest.csv",
         case / system,
         out,
-        models_dir=case / "models",
+        Judgement(models_dir=case / "models", **{**FAST, **more}),
+        links=links,
         image_size=SIZE,
-        **{**FAST, **more},
     )
 
 
@@ -93,10 +97,8 @@ def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level("INFO"):
         _run(case, "unchanged", out)
-    assert (
-        f"{len(ATTACKS) - 1} of {len(ATTACKS)} attacks are done" in caplog.text
-        and (out / "results.jsonl").read_bytes() == lines
-    )
+    n = len(ATTACKS) + len(PROBES)
+    assert f"{n - 1} of {n} attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
 
 
 def test_it_is_silent_on_noise(case, tmp_path):
@@ -217,6 +219,46 @@ def test_a_release_without_the_attackers_roles_says_what_is_missing(case, tmp_pa
         _run(case, "unchanged", tmp_path / "out", links=links)
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_refused(case, tmp_path):
     with pytest.raises(UsageError, match="GM-U323"):
-        make_attacks(["rumour"])
+        _run(case, "unchanged", tmp_path, attacks=["rumour"])
+
+
+# -- systems at hand, and releases of other kinds ----------------------------------------------------------------------
+def test_a_system_at_hand_gives_attackers_the_system(case, tmp_path):
+    cohort = read_manifest(case / "real" / "manifest.csv")
+    store = UnitStore(tmp_path / "units")
+    judgement = Judgement(models_dir=case / "models", attacks=["verification"], **FAST)
+    lines = evaluate_anonymizer(cohort, Unchanged(), tmp_path / "out", judgement, image_size=SIZE, store=store)
+    found = {r.name: r for r in lines if r.negatives == "random"}
+    assert found["verification_auc.T2.owner.v1"].value > 0.95
+    assert found["verification_auc.T1.worst.v1"].system == "unchanged"
+    # The same release, read from a folder, has no owner.
+    assert not any("owner" in r.name for r in _run(case, "unchanged", tmp_path / "folder", attacks=["verification"]))
+
+
+def test_members_are_those_of_the_training_role(case):
+    cohort = read_manifest(case / "real" / "manifest.csv")
+    whole = make_case(cohort, Unchanged(), SIZE)
+    assert whole.members is not None and {r for r in whole.members.real.cohort.roles} == {"S"}
+    assert len(make_case(cohort, Unchanged(), SIZE, n_members=5).members.real) == 5
+    assert make_case(cohort, Unchanged(), SIZE, n_members=0).members is None
+    assert read_case(cohort, case / "unchanged", SIZE).members is None, "the folder holds none of them"
+
+
+def test_generated_and_k_to_one_releases_are_judged_by_what_makes_sense(case, tmp_path):
+    rows = (case / "unchanged.links.csv").read_text().splitlines()
+    links = tmp_path / "links.csv"
+    # Each image of a patient counts as a source of one released image.
+    second = [f"{a.split(',')[0]},{b.split(',')[1]}" for a, b in zip(rows[1::3], rows[2::3], strict=True)]
+    links.write_text("\n".join(rows + second))
+    results = {r.name: r for r in _run(case, "unchanged", tmp_path / "k", links=links)}
+    left_out = results["verification_left_out.v1"]
+    assert left_out.value is None and "k_to_one" in left_out.extra["reason"]
+    assert "who are not" in results["presence_left_out.v1"].extra["reason"], "every patient is among the sources"
+    assert any(name.startswith("memorised_share") for name in results)
+    no_links = tmp_path / "generated"
+    shutil.copytree(case / "unchanged", no_links)
+    results = {r.name: r for r in _run(case.parent / case.name, str(no_links), tmp_path / "g")}
+    assert "generated" in results["inversion_left_out.v1"].extra["reason"]
+    assert any(name.startswith("memorised_share") for name in results)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
 
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.image_quality import mean_squared_error, ms_ssim, ms_ssim_3scale, psnr, ssim
+from gmia_monai.losses.perceptual import import_torchvision
+from gmia_monai.metrics.image_quality import iw_ssim, mean_squared_error, ms_ssim, ms_ssim_3scale, psnr, ssim
 
 
 def _pair(side: int, noise: float = 0.05, batch: int = 3):
@@ -102,3 +105,45 @@ def test_sizes_that_do_not_fit_are_refused():
     # with shapes executed, the annotation refuses first
     with pytest.raises((UsageError, TypeCheckError), match="GM-U231|Type-check"):
         psnr(x, x[:2])
+
+
+@pytest.fixture
+def piq():
+    import_torchvision()
+    return pytest.importorskip("piq")
+
+
+def test_piq_agrees_on_psnr_ssim_and_ms_ssim(piq):
+    x, y = _pair(192)
+    for ours, theirs in (
+        (psnr(x, y), piq.psnr(x, y, reduction="none")),
+        (ssim(x, y), piq.ssim(x, y, downsample=False, reduction="none")),
+        (ms_ssim(x, y), piq.multi_scale_ssim(x, y, reduction="none")),
+    ):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+
+
+def test_iw_ssim_falls_with_noise_and_is_one_for_equal_images(piq):
+    x, little = _pair(161, 0.02, batch=2)
+    _, much = _pair(161, 0.2, batch=2)
+    torch.testing.assert_close(iw_ssim(x, x), torch.ones(2), atol=1e-4, rtol=0)
+    assert (iw_ssim(little, x) > iw_ssim(much, x) + 0.1).all()
+    torch.testing.assert_close(
+        iw_ssim(x, little), torch.cat([iw_ssim(x[i : i + 1], little[i : i + 1]) for i in (0, 1)])
+    )
+
+
+def test_iw_ssim_of_a_black_reference_is_not_measurable_and_spares_the_others(piq):
+    x, y = _pair(161, batch=2)
+    x[0] = 0.0
+    assert torch.isnan(iw_ssim(y, x)).tolist() == [True, False]
+    assert 0 <= float(iw_ssim(x[:1], y[:1])) < 0.1
+
+
+def test_iw_ssim_refuses_small_images_and_says_what_is_missing(monkeypatch):
+    x, y = _pair(160, batch=1)
+    with pytest.raises(UsageError, match="GM-U232"):
+        iw_ssim(x, y)
+    monkeypatch.setitem(sys.modules, "piq", None)
+    with pytest.raises(UsageError, match="GM-U353"):
+        iw_ssim(*_pair(161, batch=1))

@@ -15,6 +15,7 @@ from gmia_monai.metrics.intervals import (
     pair_bootstrap_auc,
     pair_bootstrap_over_seeds,
     patient_bootstrap,
+    patient_counts,
     percentile_interval,
     wilson_interval,
 )
@@ -186,3 +187,12 @@ def test_wilson_inverts_the_score_test(k, n):
 
 def test_wilson_without_trials_has_no_value():
     assert np.isnan(wilson_interval(0, 0)).all()
+
+
+def test_rows_of_counts_are_the_draws_of_the_patient_bootstrap():
+    rng = np.random.default_rng(3)
+    patients, values = np.repeat(np.arange(9), 2), rng.normal(size=18)
+    rows = patient_counts(9, 60, seed=5)[:, patients]
+    means = (rows * values).sum(axis=1) / rows.sum(axis=1)
+    expected = patient_bootstrap(lambda w: float(np.average(values, weights=w)), patients, 60, seed=5)
+    assert percentile_interval(means[0], means[1:]) == pytest.approx(expected)

@@ -11,13 +11,13 @@ from gmia_monai.losses import PairBCE
 from gmia_monai.networks import SiameseVerifier
 
 
-@pytest.mark.parametrize(("architecture", "size"), [("small", 64), ("resnet50", 96)])
+@pytest.mark.parametrize(("architecture", "size"), [("small", 64), ("small_iresnet_pooled", 64), ("resnet50", 96)])
 def test_features_lie_between_0_and_1_and_the_comparison_has_no_order(architecture, size):
     torch.manual_seed(0)
     net = SiameseVerifier(architecture, features=32).eval()
     with torch.no_grad():
         a, b = net(torch.rand(2, 1, size, size))
-    assert a.shape == (32,) and 0 < a.min() and a.max() < 1
+    assert a.shape == (32,) and 0 <= a.min() and a.max() <= 1
     assert net.compare(a, b) == net.compare(b, a)
     expected = F.linear((a - b).abs()[None], net.head.weight, net.head.bias).item()
     assert net.compare(a, b).item() == pytest.approx(expected)

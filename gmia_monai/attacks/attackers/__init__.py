@@ -12,6 +12,7 @@ from gmia_monai.attacks.attackers.metadata import MetadataAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.refit import RefitRecipe
+from gmia_monai.attacks.refit_store import RefitStore
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import PathLike
 
@@ -35,6 +36,7 @@ def make_attackers(
     snn: Sequence[PathLike] = (),
     recipe: RefitRecipe | None = None,
     device: str = "cpu",
+    store: RefitStore | None = None,
 ) -> dict[str, Callable[[], Attacker]]:
     """Name to a function that makes the attacker.
 
@@ -45,24 +47,28 @@ def make_attackers(
         snn: weights files of the Siamese one.
         recipe: how adaptive attackers are refitted.
         device: where networks run.
+        store: keeps refitted networks; None: in memory, so that attackers that share one refit it once.
 
     Raises:
         UsageError: ``GM-U319`` for a name that is none.
     """
+    store = store or RefitStore()
     adaptive = {"adaptive_released": "released", "adaptive_cross": "real"}
     made: dict[str, Callable[[], Attacker]] = {}
     for name in names:
         base, weights = (name.removesuffix("_snn"), snn) if name.endswith("_snn") else (name, arcface)
         if base in adaptive:
-            made[name] = lambda n=name, w=weights, a=adaptive[base]: AdaptiveAttacker(n, w, a, recipe, device=device)
+            made[name] = lambda n=name, w=weights, a=adaptive[base]: AdaptiveAttacker(
+                n, w, a, recipe, device=device, store=store
+            )
         elif name in ("snn", "arcface"):
             own = snn if name == "snn" else arcface
             made[name] = lambda n=name, w=own: TrainedAttacker(n, w, device)
         elif name == "owner":
-            made[name] = lambda: OwnerAttacker(arcface, recipe, device=device)
+            made[name] = lambda: OwnerAttacker(arcface, recipe, device=device, store=store)
         elif name == "averaging":
             made[name] = lambda: AveragingAttacker(
-                AdaptiveAttacker("adaptive_cross", arcface, "real", recipe, device=device)
+                AdaptiveAttacker("adaptive_cross", arcface, "real", recipe, device=device, store=store)
             )
         elif name in ("metadata", "frozen"):
             made[name] = ATTACKERS[name]

@@ -8,6 +8,7 @@ real ones, with a network for either side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -16,10 +17,12 @@ from gmia_monai.attacks.attackers.base import EmbeddingAttacker, NetworkEmbedder
 from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
+from gmia_monai.attacks.refit_store import RefitStore, refit_key
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.typing import PathLike
+from gmia_monai.weights import sha256_of
 
 __all__ = ["AdaptiveAttacker", "real_side", "released_side", "within_budget"]
 
@@ -53,6 +56,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         recipe: how it is refitted.
         max_patients: patients of A that it learns from; None: all.
         device: where it runs.
+        store: refitted networks that are there already; None: none are.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         recipe: RefitRecipe | None = None,
         max_patients: int | None = None,
         device: str = "cpu",
+        store: RefitStore | None = None,
     ) -> None:
         super().__init__(name)
         self.weights = tuple(weights)
@@ -70,6 +75,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         self.recipe = recipe or RefitRecipe()
         self.max_patients = max_patients
         self.device = device
+        self.store = store or RefitStore()
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Refits the network of a seed.
@@ -83,15 +89,20 @@ class AdaptiveAttacker(EmbeddingAttacker):
             network.two_views = True  # a mirrored patient is another patient to the refit, too
         shared = self.against == "released"
         released = within_budget(self._released_side(knowledge), self.max_patients, seed)
-        pair = refit(
-            RefitPair(network, shared=shared),
-            released,
-            released if shared else real_side(knowledge.own),
-            recipe=self.recipe,
-            seed=seed,
-            validate=partial(self._validate, judged=knowledge.choice, threat="T3" if shared else "T1"),
-            device=self.device,
-        )
+        other = released if shared else real_side(knowledge.own)
+        facts = {
+            "base": sha256_of(self.weights[seed % len(self.weights)]),
+            "against": self.against,
+            "recipe": asdict(self.recipe),
+            "seed": seed,
+            "choice": [knowledge.choice.release.content_hash, knowledge.choice.real.content_hash],
+        }
+        key = refit_key(facts, released, other)
+        pair = RefitPair(network, shared=shared).to(self.device)
+        if not self.store.fill(key, pair):
+            validate = partial(self._validate, judged=knowledge.choice, threat="T3" if shared else "T1")
+            refit(pair, released, other, recipe=self.recipe, seed=seed, validate=validate, device=self.device)
+            self.store.keep(key, pair)
         self._take(pair)
 
     def _released_side(self, knowledge: AttackerKnowledge) -> Side:

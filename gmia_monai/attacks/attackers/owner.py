@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, released_side
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.refit import RefitRecipe, Side
+from gmia_monai.attacks.refit_store import RefitStore
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
@@ -36,6 +37,7 @@ class OwnerAttacker(AdaptiveAttacker):
         n_releases: fresh releases of each image of A, beside the given one.
         max_patients: patients of A that it learns from; None: all.
         device: where it runs.
+        store: refitted networks that are there already; None: none are.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class OwnerAttacker(AdaptiveAttacker):
         n_releases: int = 2,
         max_patients: int | None = None,
         device: str = "cpu",
+        store: RefitStore | None = None,
     ) -> None:
-        super().__init__("owner", weights, "real", recipe, max_patients, device)
+        super().__init__("owner", weights, "real", recipe, max_patients, device, store)
         self.n_releases = n_releases
         self._knowledge: AttackerKnowledge | None = None
         self._seed = 0
@@ -76,6 +79,8 @@ class OwnerAttacker(AdaptiveAttacker):
         side = released_side(knowledge.own)
         sources = knowledge.own.real.pixels[side.exposure]
         fresh = [self._anonymize(sources, i) for i in range(self.n_releases)]
+        # A system without chance gives the same release again, which teaches nothing.
+        fresh = [pixels for pixels in fresh if not np.array_equal(pixels, side.pixels)]
         return Side(
             np.concatenate([side.pixels, *fresh]),
             np.tile(side.patient, 1 + len(fresh)),

@@ -1,0 +1,130 @@
+"""What every system offers, so that one suite judges all: from real images and a seed to a release."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.data.release import RealImages, Release
+
+__all__ = ["Anonymizer", "ImageAnonymizer", "Outcome", "image_seeds"]
+
+_log = logging.getLogger(__name__)
+_TELL_EVERY_S = 10.0
+_LEVELS = 255.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one image came out.
+
+    Attributes:
+        converged: whether the system met its own criterion.
+        steps: updates that it made.
+    """
+
+    converged: bool = True
+    steps: int = 0
+
+
+@runtime_checkable
+class Anonymizer(Protocol):
+    """A system under judgement."""
+
+    name: str
+    policy: str
+
+    def anonymize(self, real: RealImages, seed: int = 0) -> Release:
+        """Makes a release; the same images, settings and seed give the same one."""
+
+
+class ImageAnonymizer(ABC):
+    """A system that makes one released image from one real image, a unit of images at a time.
+
+    Pixels leave as what a file of 8 bits holds: multiples of 1/255.
+
+    Args:
+        name: name of the system and of the setting that sets it apart, e.g. ``gmia m=-0.5``.
+        fingerprint: hash of the settings and the weights that decide the pixels; finished units are found by it.
+        policy: what it says of two released images of one patient.
+        unit_size: images that are worked on together.
+        random: whether the seed changes anything; False lets every seed find the same finished units.
+    """
+
+    def __init__(
+        self, name: str, fingerprint: str, policy: str = "", unit_size: int = 16, random: bool = False
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.policy = policy
+        self.unit_size = unit_size
+        self.random = random
+
+    @abstractmethod
+    def anonymize_batch(
+        self, images: Float[Tensor, "b 1 h w"], seeds: Sequence[int]
+    ) -> tuple[Float[Tensor, "b 1 h w"], list[Outcome]]:
+        """Released images in [0, 1], not yet rounded to 8 bits, and how each came out.
+
+        Args:
+            images: real images in [0, 1].
+            seeds: one an image.
+        """
+
+    def anonymize(self, real: RealImages, seed: int = 0, store: UnitStore | None = None) -> Release:
+        """Makes a release of all images, each with itself as its only source.
+
+        Args:
+            real: what to anonymize.
+            seed: decides, with an image's own pixels, what is random for it.
+            store: finished units are kept there, and are not made again.
+        """
+        pixels, _ = self.anonymize_pixels(real.pixels, seed, store)
+        return Release(self.name, pixels, tuple((i,) for i in range(len(real))), self.policy)
+
+    def anonymize_pixels(
+        self, pixels: Float[np.ndarray, "n 1 h w"], seed: int = 0, store: UnitStore | None = None
+    ) -> tuple[Float32[np.ndarray, "n 1 h w"], list[Outcome]]:
+        """As :meth:`anonymize`, from pixels to pixels."""
+        released, outcomes = np.empty(pixels.shape, np.float32), []
+        started = told = time.monotonic()
+        made = 0
+        for first in range(0, len(pixels), self.unit_size):
+            unit = np.ascontiguousarray(pixels[first : first + self.unit_size], dtype=np.float32)
+            facts = f"{self.fingerprint} {seed if self.random else ''} {unit.shape}"
+            key = hashlib.sha256(facts.encode() + unit.tobytes()).hexdigest()
+            kept = None if store is None else store.get(key)
+            if kept is None:
+                found, how = self.anonymize_batch(torch.from_numpy(unit), image_seeds(unit, seed))
+                kept = (
+                    np.rint(found.detach().cpu().numpy() * _LEVELS).clip(0, 255).astype(np.uint8),
+                    np.array([[o.converged, o.steps] for o in how], dtype=np.int64),
+                )
+                if store is not None:
+                    store.put(key, *kept)
+                made += len(unit)
+            released[first : first + len(unit)] = kept[0] / np.float32(_LEVELS)
+            outcomes += [Outcome(bool(converged), int(steps)) for converged, steps in kept[1]]
+            now = time.monotonic()
+            if made and now - told >= _TELL_EVERY_S:
+                told = now
+                left = (now - started) / made * (len(pixels) - first - len(unit))
+                _log.info("%s: %d of %d images, %.0f s left", self.name, first + len(unit), len(pixels), left)
+        return released, outcomes
+
+
+def image_seeds(pixels: Float[np.ndarray, "b 1 h w"], seed: int) -> list[int]:
+    """A seed for each image, from its own pixels: neither its place nor its neighbours decide what becomes of it."""
+    digests = [hashlib.sha256(f"{seed} ".encode() + np.ascontiguousarray(image).tobytes()) for image in pixels]
+    return [int.from_bytes(digest.digest()[:7], "little") for digest in digests]

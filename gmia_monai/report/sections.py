@@ -1,0 +1,287 @@
+"""Sections of the report: a title, a note, a table, pictures; made from result lines and from data for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gmia_monai.metrics.results import Result
+from gmia_monai.report.plots import band_picture, gallery_picture, histogram_picture, risk_picture, roc_picture
+
+__all__ = ["THREATS", "limits", "make_sections"]
+
+THREATS = {
+    "T1": "Another image of the person (T1)",
+    "T2": "The very source image (T2)",
+    "T3": "Two released images (T3)",
+}
+
+
+def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """All sections that there are lines for.
+
+    Args:
+        results: lines of one release.
+        data: as :class:`gmia_monai.handlers.AttackLines` keeps it.
+    """
+    found = [
+        *_verification(results, data),
+        _patients(results, data),
+        _years(results, data),
+        _budget(results, data),
+        _retrieval(results),
+        _utility(results),
+        *_others(results),
+        _left_out(results),
+    ]
+    return [section for section in found if section is not None]
+
+
+def _section(title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[str]], pictures: Any = ()) -> Any:
+    return {"title": title, "note": note, "header": list(header), "rows": rows, "pictures": list(pictures)}
+
+
+def _of(results: Sequence[Result], *prefixes: str) -> list[Result]:
+    return [r for r in results if r.name.startswith(prefixes)]
+
+
+def _plain_rows(lines: Sequence[Result]) -> list[list[str]]:
+    return [[_spoken(r.name), number(r), limits(r), f"{r.n_patients or 0:,}"] for r in lines]
+
+
+def _spoken(name: str) -> str:
+    return name.removesuffix(".v1").replace("_", " ").replace(".", " · ")
+
+
+def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    lines = _of(results, "verification_auc_years")
+    if not lines:
+        return None
+    pictures = [
+        {"svg": band_picture(curve, "years between the images"), "caption": "The worst attacker; band: 95 % interval."}
+        for name, curve in data.items()
+        if name.startswith("years/")
+    ]
+    note = "Does time hide a person? AUC of the worst attacker by the years between the two images."
+    header = ("years", "AUC", "95 %", "patients")
+    return _section("Years between the images", note, header, _plain_rows(lines), pictures)
+
+
+def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    lines = _of(results, "patient_risk", "verification_auc_subgroup")
+    if not lines:
+        return None
+    pictures = [
+        {"svg": risk_picture(curve), "caption": "Each patient's risk, sorted; the dotted line is what chance gives."}
+        for name, curve in data.items()
+        if name.startswith("patient_risk/")
+    ]
+    note = (
+        "The mean says little to the patient who is found most easily. Risk of a patient: how often one of their pairs "
+        "outscores a pair of two people, for the worst attacker. Then subgroups."
+    )
+    header = ("figure", "value", "95 %", "patients")
+    return _section("Patients and subgroups", note, header, _plain_rows(lines), pictures)
+
+
+def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    lines = _of(results, "verification_auc_budget")
+    if not lines:
+        return None
+    pictures = [
+        {"svg": band_picture(curve, "training pairs", log=True), "caption": "AUC of the refitted attacker."}
+        for name, curve in data.items()
+        if name.startswith("budget/")
+    ]
+    note = (
+        "Would an attacker with more releases win? The refitted attacker with an eighth, a quarter, a half and all of "
+        "the patients of A. A curve that still rises at its end says that the headline is no limit."
+    )
+    header = ("part of the patients", "AUC", "95 %", "patients scored")
+    return _section("The attacker's budget", note, header, _plain_rows(lines), pictures)
+
+
+def _utility(results: Sequence[Result]) -> dict[str, Any] | None:
+    lines = {r.name: r for r in _of(results, "utility_macro_", "utility_paper_auroc")}
+    parts = list(dict.fromkeys(".".join(name.split(".")[1:3]) for name in lines if "_loss" not in name))
+    if not parts:
+        return None
+    columns = {"AUROC": "auroc", "AP": "ap", "accuracy": "accuracy", "F1": "f1", "calibration error": "ece"}
+    rows = []
+    for part in parts:
+        found = [lines.get(f"utility_macro_{figure}.{part}.v1") for figure in columns.values()]
+        loss = lines.get(f"utility_macro_auroc_loss.{part}.v1")
+        claim = {True: "yes", False: "no"}.get(loss.extra.get("non_inferior_at_0.02"), "–") if loss else "–"  # type: ignore[arg-type]
+        cells = ["–" if r is None else number(r) for r in found]
+        rows.append([part.replace("_", " ").replace(".", ", "), *cells, with_limits(loss), claim])
+    note = (
+        "Classifiers trained on the release and tested on real images, the reverse, and both real; means over findings "
+        "and seeds. Loss: AUROC of training and testing on the real images minus this one, on the same resamples. "
+        "Sound at 0.02: its upper limit is below 0.02."
+    )
+    header = ("trained on, tested on, architecture", *columns, "AUROC loss (95 %)", "sound at 0.02")
+    return _section("What is left for diagnosis", note, header, rows)
+
+
+def _left_out(results: Sequence[Result]) -> dict[str, Any] | None:
+    lines = [r for r in results if "_left_out." in r.name]
+    rows = [[r.name.split("_left_out")[0].replace("_", " "), str(r.extra.get("reason", ""))] for r in lines]
+    return _section("Left out", "What could not be judged, and why.", ("attack", "reason"), rows) if rows else None
+
+
+def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    sections = []
+    for threat, title in THREATS.items():
+        of_threat = [r for r in results if f".{threat}." in r.name and r.name.startswith("verification_auc")]
+        if not of_threat:
+            continue
+        attackers = list(dict.fromkeys(r.attacker for r in of_threat if r.attacker))
+        table = {(r.name.split(".")[0], r.negatives, r.attacker): r for r in results if f".{threat}." in r.name}
+        columns = [
+            ("AUC, matched", "verification_auc", "matched"),
+            ("95 %", "verification_auc", "matched"),
+            ("two-sided", "verification_auc_two_sided", "matched"),
+            ("AUC, random", "verification_auc", "random"),
+            ("EER", "equal_error_rate", "matched"),
+            ("TAR at FAR 1 %", "tar_at_far_1pct", "matched"),
+            ("calibration error", "calibration_error", "matched"),
+        ]
+        rows: list[list[str]] = []
+        for attacker in attackers:
+            cells = [attacker]
+            for header, figure, negatives in columns:
+                found = table.get((figure, negatives, attacker))
+                cells.append("–" if found is None else limits(found) if header == "95 %" else number(found))
+            rows.append(cells)
+        pictures = []
+        rocs = {k.split("/")[2]: v for k, v in data.items() if k.startswith(f"roc/{threat}/")}
+        if rocs:
+            caption = "ROC curves, matched negatives, first seed; the sign of each score was chosen on V2."
+            pictures.append({"svg": roc_picture(rocs), "caption": caption})
+        worst = table.get(("verification_auc", "matched", "worst"))
+        shown = str(worst.extra.get("attacker")) if worst is not None else next(iter(rocs), "")
+        if f"histogram/{threat}/{shown}" in data:
+            pictures.append(
+                {
+                    "svg": histogram_picture(data[f"histogram/{threat}/{shown}"]),
+                    "caption": f"Scores of {shown}: pairs of one person and of two. Apart on either side means found.",
+                }
+            )
+        sections.append(
+            {
+                "title": title,
+                "note": "Who compares a pair of images, and how often it is right.",
+                "header": ["attacker", *(c[0] for c in columns)],
+                "rows": rows,
+                "pictures": pictures,
+            }
+        )
+    return sections
+
+
+def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
+    lines = [r for r in results if r.name.split(".")[0] in ("rank_1", "rank_5", "map_at_r") and "_in_" in r.name]
+    if not lines:
+        return None
+    keys = list(dict.fromkeys((r.name.split(".")[1], r.attacker) for r in lines))
+    table = {(r.name.split(".")[0], r.name.split(".")[1], r.attacker): r for r in lines}
+    rows = [
+        [f"{direction.replace('_', ' ')}, {attacker}"]
+        + [_withlimits(table.get((figure, direction, attacker))) for figure in ("rank_1", "rank_5", "map_at_r")]
+        for direction, attacker in keys
+    ]
+    curves = {
+        f"{direction.replace('_', ' ')}": table["rank_1", direction, attacker].extra["rank_1_at_gallery"]
+        for direction, attacker in keys
+        if attacker == "worst"
+    }
+    pictures = []
+    if curves:
+        caption = "Rank-1 of the strongest attacker against the size of the gallery; the line of dots is chance."
+        pictures.append({"svg": gallery_picture(curves), "caption": caption})
+    return {
+        "title": "Finding the person in a gallery",
+        "note": "The image looks for another image of its patient; the source itself is not in the gallery.",
+        "header": ["query, attacker", "rank-1", "rank-5", "mAP@R"],
+        "rows": rows,
+        "pictures": pictures,
+    }
+
+
+def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
+    topics = {
+        "Linkability": ("linkability_", "Verdicts by one threshold on balanced pairs; inner: T3, outer: T2."),
+        "The published protocol": (
+            "paper_linkability_",
+            "As printed by the paper: the optimiser's own encoder and, outside, no pairs of two people. What is "
+            "printed there as FAR is the false-reject rate.",
+        ),
+        "Presence": (
+            "presence_",
+            "Is a patient among the sources of the release, given another image of that patient? 0.5 is chance.",
+        ),
+        "Membership": (
+            ("membership_", "paper_membership"),
+            "Was a patient among those that the system was trained on? By the loss on the image, by the nearest "
+            "released image, and by attackers trained on shadow models or on known members. 0.5 is chance.",
+        ),
+        "Singling out, linking, inferring": (
+            "anonymeter_",
+            "Anonymeter's form: the attacker's success on the released patients beyond that on patients who were not "
+            "released. 0: nothing is gained; one attempt a patient.",
+        ),
+        "Fidelity": (
+            "fidelity_",
+            "Released images beside their sources; KID and drifts under the networks named.",
+        ),
+        "Memorisation": (
+            "memorised_share",
+            "Share of released images that are nearer to a training image than all but 1 % of unseen real images are.",
+        ),
+        "Attributes": (
+            "attribute_auc",
+            "Sex, view and age band from released images; below, from the real images behind them: what there was to "
+            "find.",
+        ),
+        "Inversion": (
+            "inversion_",
+            "A network trained to give the real image back; its output is compared with real images, and so is the "
+            "release itself. An inversion that tells less than the release is a failed attack, not a safe release.",
+        ),
+        "Singling out": (
+            ("hidden_rate", "local_cloaking", "place_spread"),
+            "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "
+            "side of its source hides from the published figure alone. Place spread: 0.25 at chance, 0.5 if all are "
+            "found.",
+        ),
+    }
+    sections = []
+    for title, (prefix, note) in topics.items():
+        lines = [r for r in results if r.name.startswith(prefix)]
+        if lines:
+            rows = [[_spoken(r.name), number(r), limits(r)] for r in lines]
+            header = ["figure", "value", "95 %"]
+            sections.append({"title": title, "note": note, "header": header, "rows": rows, "pictures": []})
+    return sections
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+def number(result: Result) -> str:
+    """The value as a table shows it."""
+    if result.value is None:
+        return "–"
+    return f"{result.value:.3f}" if abs(result.value) < 10 else f"{result.value:,.0f}"
+
+
+def limits(result: Result) -> str:
+    """The interval as a table shows it."""
+    if result.low is None or result.high is None:
+        return "–"
+    digits = 3 if max(abs(result.low), abs(result.high)) < 10 else 0
+    return f"{result.low:.{digits}f} to {result.high:.{digits}f}"
+
+
+def _withlimits(result: Result | None) -> str:
+    return "–" if result is None else f"{number(result)} ({limits(result)})"

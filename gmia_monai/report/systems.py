@@ -1,0 +1,178 @@
+"""One page that compares systems, generated from their result lines:
+``python -m gmia_monai.report.systems bundle/docs/results/systems OUT.md``.
+
+The headline of the protocol first, then who found what, then the tables of GMIA's paper in its own protocol.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gmia_monai.errors import GmiaError
+from gmia_monai.metrics.results import Result, read_results
+
+__all__ = ["main", "systems_markdown"]
+
+Lines = Mapping[tuple[str, str | None], Result]
+# heading of a column: (name of the line, negatives)
+Columns = Mapping[str, tuple[str, str | None]]
+
+HEADLINE: Columns = {
+    "T1 worst, matched": ("verification_auc.T1.worst.v1", "matched"),
+    "T1 worst, random": ("verification_auc.T1.worst.v1", "random"),
+    "T2 worst": ("verification_auc.T2.worst.v1", "matched"),
+    "T3 worst": ("verification_auc.T3.worst.v1", "matched"),
+    "T1 metadata": ("verification_auc.T1.metadata.v1", "matched"),
+    "presence worst": ("presence_auc.worst.v1", None),
+    "membership worst": ("membership_auc.worst.v1", None),
+}
+UTILITY: Columns = {
+    "AUROC, trained on the release": ("utility_macro_auroc.released_to_real.small.v1", None),
+    "loss": ("utility_macro_auroc_loss.released_to_real.small.v1", None),
+    "loss, other architecture": ("utility_macro_auroc_loss.released_to_real.densenet.v1", None),
+    "loss, tested on the release": ("utility_macro_auroc_loss.real_to_released.small.v1", None),
+    "KID": ("fidelity_kid.v1", None),
+    "PSNR": ("fidelity_psnr.v1", None),
+}
+PAPER_3 = ("f1", "accuracy", "tar", "frr")
+PAPER_4 = {"HR": "hidden_rate", "LC avatars": "local_cloaking_avatars", "LC records": "local_cloaking_records"}
+
+
+def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_monai.report.systems") -> str:
+    """Tables with one row a system, in the order of the lines.
+
+    Args:
+        results: lines of one or more systems.
+        command: what made the page.
+    """
+    systems: dict[str, dict[tuple[str, str | None], Result]] = {}
+    for result in results:
+        systems.setdefault(result.system, {})[result.name, result.negatives] = result
+    parts = [
+        "# Systems under attack",
+        f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role of "
+        "evaluation protocol v1 at 64 px, at most four images a patient; 95 % intervals over patients and attacker "
+        "seeds.",
+    ]
+    if not systems:
+        return "\n\n".join([*parts, "No result lines yet."]) + "\n"
+    parts += [
+        "## Headline",
+        "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
+        "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. `metadata` "
+        "uses no pixels and is the floor. About 300 patients have pairs: differences below 0.03 near 0.5 mean nothing.",
+        _table(systems, HEADLINE, _with_interval),
+        "Which attacker that was:",
+        _table(systems, {k: v for k, v in HEADLINE.items() if "worst" in k}, _who),
+        "## Who finds whom",
+        "T1, matched negatives: AUC of each attacker as it stands (signed), the same two-sided below it. Below 0.5 a "
+        "signed attacker finds people by taking the farthest match.",
+        _table(systems, _attackers(results, "verification_auc"), _plain),
+        "Two-sided:",
+        _table(systems, _attackers(results, "verification_auc_two_sided"), _plain),
+    ]
+    if any(key in lines for lines in systems.values() for key in UTILITY.values()):
+        parts += [
+            "## Utility and fidelity",
+            "Macro AUROC of a classifier trained on released images and tested on real ones; loss against training on "
+            "the same images, real.",
+            _table(systems, UTILITY, _with_interval),
+        ]
+    parts += [
+        "## The paper's tables, in the paper's protocol",
+        "GMIA (Li et al., ISBI 2025) judges by the encoder that it optimises against. Its outer pairs are positives "
+        'alone, and its "FAR" is the false-reject rate (FRR here). Table 3, linkability:',
+        _table(systems, _paper_3(), _plain),
+        "Table 4, singling out (images count alike, one side only):",
+        _table(systems, {k: (f"{v}.T2.frozen.v1", None) for k, v in PAPER_4.items()}, _plain),
+        "The same by an attacker refitted on releases, two-sided and by patient: the share whose own image is neither "
+        "the nearest nor the farthest, and how far its place is from the middle (0.25 at chance, 0.5 at worst):",
+        _table(
+            systems,
+            {
+                "hidden, two-sided": ("hidden_rate_two_sided.T2.adaptive_cross.v1", None),
+                "hidden, by patient": ("hidden_rate_patient.T2.adaptive_cross.v1", None),
+                "spread of places": ("place_spread.T2.adaptive_cross.v1", None),
+            },
+            _with_interval,
+        ),
+        "## Commands",
+        "\n".join(f"- `{c}`" for c in dict.fromkeys(r.command for r in results if r.command)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _attackers(results: Sequence[Result], figure: str) -> Columns:
+    prefix = f"{figure}.T1."
+    names = dict.fromkeys(r.name.removeprefix(prefix).split(".")[0] for r in results if r.name.startswith(prefix))
+    return {name: (f"{prefix}{name}.v1", "matched") for name in names if name != "worst"}
+
+
+def _paper_3() -> Columns:
+    return {
+        f"{side} {figure}": (
+            f"paper_linkability_{figure}.{side}.frozen.v1",
+            "balanced" if side == "inner" else None,
+        )
+        for side in ("inner", "outer")
+        for figure in PAPER_3
+    }
+
+
+def _table(systems: Mapping[str, Lines], columns: Columns, show: Callable[[Result], str]) -> str:
+    rows = [_row(["system", *columns]), _row(["---", *["---:"] * len(columns)])]
+    for system, lines in systems.items():
+        found = [lines.get(key) for key in columns.values()]
+        rows.append(_row([system, *("–" if line is None or line.value is None else show(line) for line in found)]))
+    return "\n".join(rows)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _plain(result: Result) -> str:
+    return _number(result.value or 0.0)
+
+
+def _with_interval(result: Result) -> str:
+    if result.low is None or result.high is None:
+        return _plain(result)
+    return f"{_plain(result)} [{_number(result.low)}, {_number(result.high)}]"
+
+
+def _who(result: Result) -> str:
+    variant = str(result.extra.get("variant", "")).replace("_", "-")
+    return " ".join(word for word in (str(result.extra.get("attacker", "–")), variant) if word)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: reads result lines, writes the page (temporary file, then rename)."""
+    parser = argparse.ArgumentParser(prog="python -m gmia_monai.report.systems", description=__doc__)
+    parser.add_argument("results", type=Path, help="a .jsonl file or a folder of them")
+    parser.add_argument("output", type=Path, help="the Markdown page to write")
+    options = parser.parse_args(arguments)
+    try:
+        results = read_results(options.results)
+    except GmiaError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit_code)
+    command = f"python -m gmia_monai.report.systems {options.results.as_posix()} {options.output.as_posix()}"
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = options.output.with_name(f".{options.output.name}.tmp")
+    temporary.write_text(systems_markdown(results, command), encoding="utf-8")
+    os.replace(temporary, options.output)  # noqa: PTH105
+    sys.stdout.write(f"{options.output.name}: {len(results)} results\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,233 @@
+"""Membership: the alarm of every signal on an overfitted generator, silence on noise and on shuffled membership."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from attack_cohorts import flat, real_images, released
+
+from gmia_monai.attacks import ATTACKS
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.membership import MembershipAttack, membership_lines
+from gmia_monai.attacks.shadow import AutoencoderTrainer
+from gmia_monai.attacks.training import Schedule
+from gmia_monai.data.release import RealImages, Release
+from gmia_monai.errors import ManifestError, UsageError
+from gmia_monai.metrics.results import Result, RunContext
+
+TRAIN = AutoencoderTrainer(Schedule(steps=100, lr=3e-3, weight_decay=0.0))
+PAIRED = {"loss_pixels", "loss_calibrated", "loss_frozen", "shadow"}
+ALWAYS = {"supervised", *(f"nearest_{k}{s}" for k in ("", "calibrated_") for s in ("pixels", "frozen"))}
+Make = Callable[[RealImages], Judged]
+
+
+def principal(images: Pixels, seed: int) -> Callable[[Pixels], Pixels]:
+    """A linear auto-encoder with nearly as many components as images: overfitted."""
+    rows = images.reshape(len(images), -1)
+    mean = rows.mean(axis=0)
+    axes = np.linalg.svd(rows - mean, full_matrices=False)[2][: 3 * len(rows) // 4]
+
+    def reconstruct(pixels: Pixels) -> Pixels:
+        out = (pixels.reshape(len(pixels), -1) - mean) @ axes.T @ axes + mean
+        return np.clip(out, 0, 1).reshape(pixels.shape).astype(np.float32)
+
+    return reconstruct
+
+
+def people(name: str) -> RealImages:
+    return real_images(name, 80 if name == "s" else 40)
+
+
+def one_to_one(system: Callable[[Pixels], Pixels]) -> Make:
+    return lambda real: Judged(real, Release("x", system(real.pixels), tuple((i,) for i in range(len(real)))))
+
+
+@cache
+def memoriser() -> Callable[[Pixels], Pixels]:
+    return principal(people("s").pixels, 0)
+
+
+def by_heart(pixels: Pixels) -> Pixels:
+    """Gives back the image of its training set that is nearest: an overfitted generator in the extreme."""
+    known = people("s").pixels
+    nearest = (flat(pixels) @ flat(known).T).argmax(axis=1)
+    return known[nearest]
+
+
+def drawn(real: RealImages) -> Judged:
+    """Generated images that repeat training images, with some noise."""
+    rng = np.random.default_rng(0)
+    pixels = people("s").pixels + 0.05 * rng.standard_normal(people("s").pixels.shape)
+    return Judged(real, Release("drawn", np.clip(pixels, 0, 1).astype(np.float32), ((),) * len(pixels)))
+
+
+def noise(real: RealImages) -> Judged:
+    return released(real, "noise", seed=len(real) + ord(real.cohort[0].patient_id[0]))
+
+
+def known_of(make: Make, members: RealImages | None = None) -> AttackerKnowledge:
+    own, choice = make(people("a")), make(people("v"))
+    return AttackerKnowledge(people("s"), own, choice, flat, members=make(members or people("s")))
+
+
+def results(make: Make, members: RealImages | None = None, **settings: object) -> dict[str, Result]:
+    attack = MembershipAttack(n_boot=200, train_shadow=settings.pop("train_shadow", principal), **settings)
+    attack.fit(known_of(make, members))
+    return {r.name: r for r in attack.score(make(people("t")), RunContext("x", "p"))}
+
+
+def aucs(found: dict[str, Result], figure: str = "membership_auc") -> dict[str, Result]:
+    return {name.split(".")[1]: r for name, r in found.items() if name.startswith(f"{figure}.")}
+
+
+def test_it_is_registered():
+    assert ATTACKS["membership"] is MembershipAttack
+
+
+def test_every_signal_rings_on_an_overfitted_auto_encoder():
+    found = results(one_to_one(memoriser()))
+    heard = aucs(found)
+    for name in PAIRED | {"supervised", "worst"}:
+        assert heard[name].low > 0.7, name
+    assert aucs(found, "membership_auc_patient")["worst"].value >= heard["worst"].value - 0.05
+    assert heard["worst"].extra["signal"] in heard and set(heard) == PAIRED | ALWAYS | {"worst"}
+
+
+def test_the_nearest_released_image_rings_where_others_are_given_training_images():
+    heard = aucs(results(one_to_one(by_heart)))
+    for name in ALWAYS:
+        assert heard[name].low > 0.5, name
+
+
+def test_the_nearest_released_image_rings_on_generated_copies():
+    found = results(drawn)
+    heard = aucs(found)
+    assert set(heard) == ALWAYS | {"worst"}
+    for name, line in heard.items():
+        assert line.low > 0.9, name
+        assert abs(line.extra["auc_without_release"] - 0.5) < 0.35
+    assert "membership_accuracy_members_only.paper.v1" not in found
+
+
+def test_a_trained_auto_encoder_is_heard_by_trained_shadows():
+    target = TRAIN(people("s").pixels, 9)
+    heard = aucs(results(one_to_one(target), train_shadow=TRAIN))
+    assert heard["shadow"].low > 0.6 and heard["loss_calibrated"].low > 0.6
+
+
+def is_silent(line: Result) -> bool:
+    """Whether the 99.9 % interval, by the width of the 95 % one, holds chance."""
+    return abs(line.value - 0.5) <= 3.29 / 1.96 * (line.high - line.low) / 2
+
+
+def means(real: RealImages) -> Judged:
+    """Averages of two patients each."""
+    sources = tuple((i, (i + 3) % len(real)) for i in range(len(real)))
+    return Judged(real, Release("means", np.stack([real.pixels[list(s)].mean(axis=0) for s in sources]), sources))
+
+
+SILENT = {
+    "noise": noise,
+    "means": means,
+    "unchanged": one_to_one(np.copy),
+    "negative": one_to_one(lambda pixels: 1.0 - pixels),
+}
+
+
+@pytest.mark.parametrize("make", SILENT.values(), ids=list(SILENT))
+def test_it_is_silent_on_systems_that_learned_nothing(make):
+    for name, line in aucs(results(make)).items():
+        assert is_silent(line), (name, line.value, line.low, line.high)
+
+
+def test_it_is_silent_on_shuffled_membership():
+    others = people("o")
+    system = principal(others.pixels, 0)
+    for name, line in aucs(results(one_to_one(system))).items():
+        assert is_silent(line), (name, line.value, line.low, line.high)
+
+
+def test_what_the_encoder_remembers_is_no_fault_of_the_release():
+    known = flat(people("s").pixels)
+
+    def remembers(pixels: Pixels) -> np.ndarray:
+        code = flat(pixels)
+        nearest = (code @ known.T).max(axis=1, keepdims=True)
+        return np.hstack([code * (nearest < 0.999), nearest >= 0.999]).astype(np.float32)
+
+    attack = MembershipAttack(n_boot=50, train_shadow=principal)
+    attack.fit(replace(known_of(noise), frozen=remembers))
+    heard = aucs({r.name: r for r in attack.score(noise(people("t")), RunContext("x", "p"))})
+    assert heard["nearest_frozen"].value > 0.9 and heard["nearest_frozen"].extra["auc_without_release"] > 0.9
+    assert heard["worst"].extra["signal"] != "nearest_frozen"
+
+
+def test_a_difference_of_folders_is_not_heard_within_them():
+    def two_folders(real: RealImages) -> Judged:
+        # All but one member, and one non-member, come from a folder that the system spoils.
+        members = real.cohort[0].patient_id.startswith("s")
+        odd = np.array([(i // 3 % 8 == 0) != members for i in range(len(real))])
+        records = tuple(replace(r, folder="gf"[int(o)]) for r, o in zip(real.cohort, odd, strict=True))
+        spoilt = np.where(odd[:, None, None, None], 0.5 * real.pixels, 0.9 * real.pixels)
+        cohort = replace(real.cohort, records=records)
+        return one_to_one(np.copy)(RealImages(cohort, spoilt.astype(np.float32)))
+
+    def make(real: RealImages) -> Judged:
+        part = two_folders(real)
+        return Judged(RealImages(part.real.cohort, real.pixels), part.release)
+
+    line = aucs(results(make))["supervised"]
+    assert line.value > 0.8 and abs(line.extra["auc_within_folder"] - 0.5) < 0.25
+
+
+def test_the_papers_figure_says_nothing():
+    line = results(noise)["membership_accuracy_members_only.paper.v1"]
+    ringing = results(one_to_one(memoriser()))["membership_accuracy_members_only.paper.v1"]
+    assert line.value == pytest.approx(line.extra["released_non_members_called_members"], abs=0.05)
+    assert line.extra["accuracy_on_real_members"] > 0.9 and "non-member" in line.extra["why_it_says_nothing"]
+    assert ringing.n_images == 120
+
+
+def test_lines_are_those_of_a_naive_restatement():
+    rng = np.random.default_rng(0)
+    patients = np.repeat([f"p{i}" for i in range(600)], 4)
+    member = np.repeat(np.arange(600) < 300, 4)
+    scores = rng.standard_normal(2400) + 0.8 * member
+    lines = {r.name: r for r in membership_lines("l", scores, member, patients, RunContext("x", "p"), 20, {})}
+    pairs = scores[member][:, None] > scores[~member][None]
+    assert lines["membership_auc.l.v1"].value == pytest.approx(pairs.mean(), abs=1e-6)
+    threshold = np.sort(scores[~member])[::-1][12]
+    assert lines["membership_tpr_at_fpr_1pct.l.v1"].value == pytest.approx(
+        (scores[member] > threshold).mean(), abs=1e-6
+    )
+    means = scores.reshape(600, 4).mean(axis=1)
+    of_patients = (means[:300, None] > means[None, 300:]).mean()
+    assert lines["membership_auc_patient.l.v1"].value == pytest.approx(of_patients, abs=1e-6)
+    assert lines["membership_tpr_at_fpr_1pct_patient.l.v1"].value is None
+    assert "needed" in lines["membership_tpr_at_fpr_1pct_patient.l.v1"].extra["reason"]
+
+
+def test_refusals_are_coded():
+    make = one_to_one(memoriser())
+    attack = MembershipAttack(train_shadow=principal)
+    with pytest.raises(UsageError, match="GM-U311"):
+        attack.score(make(people("t")), RunContext("x", "p"))
+    with pytest.raises(UsageError, match="GM-U340.*anonymize images of role S"):
+        attack.fit(replace(known_of(make), members=None))
+    with pytest.raises(UsageError, match="GM-U341"):
+        attack.fit(replace(known_of(make), members=make(people("s").take(range(18)))))
+    with pytest.raises(UsageError, match="GM-U342"):
+        attack.fit(replace(known_of(make), members=drawn(people("s"))))
+    with pytest.raises(UsageError, match="GM-U343"):
+        MembershipAttack(train_shadow=principal, n_shadows=3).fit(known_of(make))
+    with pytest.raises(ManifestError, match="GM-M032"):
+        replace(known_of(make), members=make(people("v")))
+    attack.fit(known_of(make))
+    with pytest.raises(UsageError, match="GM-U342"):
+        attack.score(drawn(people("t")), RunContext("x", "p"))
+    with pytest.raises(ManifestError, match="GM-M032"):
+        attack.score(make(people("s")), RunContext("x", "p"))

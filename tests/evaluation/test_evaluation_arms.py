@@ -1,0 +1,98 @@
+"""Arms and their paired difference against loops over seeds and resamples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from gmia_monai.evaluation.arms import MARGIN, Arm, arm_lines, loss_lines
+from gmia_monai.metrics.intervals import patient_counts
+from gmia_monai.metrics.results import RunContext
+
+CONTEXT = RunContext("gmia", "cxr64")
+PATIENTS = np.arange(240) // 2
+LABELS = np.random.default_rng(0).random((240, 3)) < [0.3, 0.4, 0.02]
+NAMES = ("Atelectasis", "Mass", "rare")
+PAPER = np.array([True, False, False])
+NONE = np.zeros(3, dtype=bool)
+
+
+def _arm(strength, n_seeds=5, seed=0, n_boot=200):
+    """Classifiers whose errors are mostly those of the images, which two arms share."""
+    shared = np.random.default_rng(1).normal(size=(1, 240, 3))
+    own = 0.3 * np.random.default_rng([2, seed]).normal(size=(n_seeds, 240, 3))
+    probabilities = 1 / (1 + np.exp(-(strength * LABELS + shared + own)))
+    counts = patient_counts(120, n_boot, 0)[:, PATIENTS]
+    seeds = patient_counts(n_seeds, n_boot, 1)
+    thresholds = np.full((n_seeds, 3), 0.6)
+    return Arm(probabilities, LABELS.astype(float), thresholds, counts, seeds, PATIENTS, NAMES)
+
+
+def _macro(arm, row):
+    """Macro AUROC over the first two findings, averaged over seeds, of the images repeated as drawn."""
+    index = np.repeat(np.arange(240), arm.weights[row].astype(int))
+    each = [
+        np.mean([roc_auc_score(LABELS[index, k], probabilities[index, k]) for k in range(2)])
+        for probabilities in arm.probabilities
+    ]
+    return np.average(each, weights=arm.seed_weights[row])
+
+
+def test_lines_are_means_over_seeds_with_patients_and_seeds_drawn():
+    arm = _arm(1.0, n_boot=20)
+    lines = {line.name: line for line in arm_lines(arm, "real_to_real.small", 30, PAPER, CONTEXT)}
+    auroc = lines["utility_macro_auroc.real_to_real.small.v1"]
+    assert auroc.value == pytest.approx(_macro(arm, 0), abs=1e-6)
+    drawn = [_macro(arm, row) for row in range(1, 21)]
+    assert (auroc.low, auroc.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-6)
+    assert auroc.extra["left_out"] == {"rare": int(LABELS[:, 2].sum())}
+    assert (auroc.n_patients, auroc.n_images, len(auroc.extra["per_seed"])) == (120, 240, 5)
+    paper = lines["utility_paper_auroc.real_to_real.small.v1"]
+    assert paper.value == pytest.approx(auroc.extra["per_finding"]["Atelectasis"][0])
+    accuracy = np.mean([((p >= 0.6) == LABELS)[:, :2].mean() for p in arm.probabilities])
+    assert lines["utility_macro_accuracy.real_to_real.small.v1"].value == pytest.approx(accuracy, abs=1e-6)
+    ece = lines["utility_macro_ece.real_to_real.small.v1"]
+    assert 0 < ece.value < 1 and ece.low is None and "no_interval" in ece.extra
+    assert {name.split(".")[0].removeprefix("utility_macro_") for name in lines} > {"ap", "f1", "brier", "ece"}
+
+
+def test_loss_is_the_paired_difference():
+    real, released = _arm(1.5, n_boot=20), _arm(0.5, seed=1, n_boot=20)
+    lines = {line.name: line for line in loss_lines(real, released, "d.small", 30, PAPER, CONTEXT)}
+    loss = lines["utility_macro_auroc_loss.d.small.v1"]
+    drawn = [_macro(real, row) - _macro(released, row) for row in range(21)]
+    assert loss.value == pytest.approx(drawn[0], abs=1e-6)
+    assert (loss.low, loss.high) == pytest.approx(tuple(np.quantile(drawn[1:], [0.025, 0.975])), abs=1e-6)
+    assert loss.extra["real"] == pytest.approx(_macro(real, 0), abs=1e-6)
+    assert loss.extra[f"non_inferior_at_{MARGIN}"] is False
+    assert lines["utility_paper_auroc_loss.d.small.v1"].extra["n_positive"].keys() == {"Atelectasis"}
+    assert {"utility_macro_ap_loss.d.small.v1", "utility_macro_f1_loss.d.small.v1"} < set(lines)
+
+
+def test_pairing_narrows_the_interval():
+    real, released = _arm(1.0), _arm(0.9, seed=1)
+    (loss,) = loss_lines(real, released, "d.small", 30, NONE, CONTEXT, figures=("auroc",))
+    alone = [next(iter(arm_lines(arm, "d.small", 30, NONE, CONTEXT))) for arm in (real, released)]
+    unpaired = np.sqrt(sum((line.high - line.low) ** 2 for line in alone))
+    assert loss.high - loss.low < 0.6 * unpaired
+
+
+def test_equal_arms_lose_nothing_and_a_claim_needs_five_seeds():
+    for n_seeds, claim in ((5, True), (4, None)):
+        arm = _arm(1.0, n_seeds)
+        loss = next(iter(loss_lines(arm, arm, "d.small", 30, NONE, CONTEXT)))
+        assert (loss.value, loss.low, loss.high) == (0.0, 0.0, 0.0)
+        assert loss.extra[f"non_inferior_at_{MARGIN}"] is claim
+
+
+def test_a_part_of_the_images_keeps_its_patients_and_too_few_positives_are_said():
+    arm = _arm(1.0)
+    part = arm.images(np.arange(240) < 20)
+    assert (len(part), part.n_patients, part.weights.shape[1]) == (20, 10, 20)
+    for lines in (
+        arm_lines(part, "d.small", 30, NONE, CONTEXT),
+        loss_lines(arm, part, "d.small", 30, NONE, CONTEXT),
+    ):
+        (line,) = lines
+        assert line.value is None and "positive" in line.extra["reason"]
