@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from gmia_monai.attacks.anonymeter import AnonymeterAttack
 from gmia_monai.attacks.attribute import AttributeAttack
 from gmia_monai.attacks.base import Attack, AttackerKnowledge, Judged
+from gmia_monai.attacks.budget import BudgetAttack
 from gmia_monai.attacks.inversion import InversionAttack
 from gmia_monai.attacks.linkability import LinkabilityAttack
 from gmia_monai.attacks.membership import MembershipAttack
@@ -25,4 +27,6 @@ ATTACKS: dict[str, type[Attack]] = {
     "memorisation": MemorisationAttack,
     "attribute": AttributeAttack,
     "inversion": InversionAttack,
+    "budget": BudgetAttack,
+    "anonymeter": AnonymeterAttack,
 }

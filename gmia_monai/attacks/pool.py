@@ -38,6 +38,10 @@ class AttackerPool:
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
 
+    def make(self, name: str) -> Attacker:
+        """An attacker that is not fitted and not shared."""
+        return self._makers[name]()
+
     def fitted(self, name: str, seed: int, knowledge: AttackerKnowledge) -> Attacker:
         """The attacker of this name and seed; other knowledge than before begins anew."""
         if knowledge is not self._knowledge:

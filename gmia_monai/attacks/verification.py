@@ -2,7 +2,7 @@
 
 Every attacker scores the pairs of every threat model. Attackers, signs and likelihood ratios are chosen on V2; the
 headline on T is the attacker that was worst there (protocol v1, "Headline"), with its two-sided variant as a candidate
-of its own.
+of its own. Under T1 the headline is broken down: see :mod:`gmia_monai.attacks.breakdown`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
+from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
 from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.pairs import Pairs
@@ -28,16 +29,25 @@ __all__ = ["VerificationAttack"]
 
 _RATES = {"tar_at_far_1pct": 0.01, "tar_at_far_0_1pct": 0.001}
 _NEGATIVES = ("matched", "random")
+FLOOR = "metadata"
+_BROKEN_DOWN = "T1"
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What V2 said of one attacker, seed and threat: the sign, the likelihood ratio, and both AUCs there."""
+    """What V2 said of one attacker, seed and threat: the sign, the likelihood ratio, and for the signed score and the
+    ratio the AUC and the threshold of 1 % false accepts there."""
 
     sign: float
     ratio: LikelihoodRatio
     auc: float
     auc_two_sided: float
+    threshold: float
+    threshold_two_sided: float
+
+    def apply(self, variant: str, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Scores of a variant, higher for one person."""
+        return self.ratio(scores) if variant == "two_sided" else self.sign * scores
 
 
 class VerificationAttack:
@@ -73,6 +83,7 @@ class VerificationAttack:
         self._chosen: dict[tuple[str, int, str], _Chosen] = {}
         self._knowledge: AttackerKnowledge | None = None
         self.scores: dict[tuple[str, str, str], tuple[Pairs, list[np.ndarray]]] = {}
+        self._breakdown: Breakdown | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2."""
@@ -86,7 +97,7 @@ class VerificationAttack:
                     self._chosen[name, seed, threat] = _choose(scores, of_threat)
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """Result lines of one release; ``verification_auc.<threat>.worst.v1`` among them.
+        """Result lines of one release; ``verification_auc.<threat>.worst.v1`` among them, and its breakdown under T1.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
@@ -105,6 +116,9 @@ class VerificationAttack:
                     self.scores[name, threat, negatives] = (pairs, scores)
                     results += self._attacker_lines(name, threat, negatives, pairs, scores, context)
                 results.append(self._worst_line(threat, negatives, context))
+        if _BROKEN_DOWN in self.threats:
+            self._breakdown = self._broken_down(judged, context)
+            results += self._breakdown.results
         return results
 
     def figure_data(self) -> dict[str, np.ndarray]:
@@ -112,6 +126,7 @@ class VerificationAttack:
 
         ``roc``: false- and true-accept rates ``[2, 201]`` of the signed score; ``histogram``: densities of negatives
         and positives and the edges of their bins, ``[3, 61]`` with a last column of zeros in the first two rows.
+        For the worst attacker, over all seeds, ``years`` and ``patient_risk``: see :class:`Breakdown`.
         """
         data = {}
         for (name, threat, negatives), (pairs, scores) in self.scores.items():
@@ -119,6 +134,9 @@ class VerificationAttack:
                 sign = self._chosen[name, self.seeds[0], threat].sign
                 data[f"roc/{threat}/{name}"] = _roc(SortedScores(sign * scores[0], pairs.same), pairs.weight)
                 data[f"histogram/{threat}/{name}"] = _histogram(scores[0], pairs)
+        if self._breakdown is not None:
+            data[f"years/{_BROKEN_DOWN}/worst"] = self._breakdown.years
+            data[f"patient_risk/{_BROKEN_DOWN}/worst"] = self._breakdown.patient_risk
         return data
 
     # -- lines -------------------------------------------------------------------------------------------------------
@@ -159,23 +177,45 @@ class VerificationAttack:
             for figure, per_seed in statistics.items()
         ]
 
-    def _worst_line(self, threat: str, negatives: str, context: RunContext) -> Result:
-        """The attacker and variant with the highest AUC on V2, averaged over seeds; then its AUC on the release."""
+    def _worst(self, threat: str) -> tuple[str, str, float]:
+        """The attacker of pixels and variant with the highest AUC on V2, averaged over seeds, and that AUC."""
         candidates = {}
-        for name in self.attackers:
+        # Metadata are the floor beside the headline: what they find, no change of pixels hides.
+        pixels = [name for name in self.attackers if name != FLOOR] or list(self.attackers)
+        for name in pixels:
             chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
             candidates[name, "signed"] = float(np.mean([c.auc for c in chosen]))
             candidates[name, "two_sided"] = float(np.mean([c.auc_two_sided for c in chosen]))
         (name, variant), best = max(candidates.items(), key=lambda item: item[1])
+        return name, variant, best
+
+    def _scored(self, name: str, variant: str, threat: str, negatives: str) -> ScoredPairs:
         pairs, scores = self.scores[name, threat, negatives]
         chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
-        sorted_scores = [
-            SortedScores(c.ratio(s) if variant == "two_sided" else c.sign * s, pairs.same)
-            for c, s in zip(chosen, scores, strict=True)
-        ]
+        return ScoredPairs(pairs, [c.apply(variant, s) for c, s in zip(chosen, scores, strict=True)])
+
+    def _worst_line(self, threat: str, negatives: str, context: RunContext) -> Result:
+        """The AUC on the release of what was worst on V2."""
+        name, variant, best = self._worst(threat)
+        scored = self._scored(name, variant, threat, negatives)
         extra = {"attacker": name, "variant": variant, "auc_on_choice": round(best, 6)}
-        per_seed = [s.auc for s in sorted_scores]
-        return self._line(f"verification_auc.{threat}.worst.v1", per_seed, negatives, "worst", pairs, context, extra)
+        per_seed = [SortedScores(s, scored.pairs.same).auc for s in scored.per_seed]
+        return self._line(
+            f"verification_auc.{threat}.worst.v1", per_seed, negatives, "worst", scored.pairs, context, extra
+        )
+
+    def _broken_down(self, judged: Judged, context: RunContext) -> Breakdown:
+        name, variant, _ = self._worst(_BROKEN_DOWN)
+        chosen = [self._chosen[name, seed, _BROKEN_DOWN] for seed in self.seeds]
+        return breakdown(
+            judged.real.cohort,
+            _BROKEN_DOWN,
+            *(self._scored(name, variant, _BROKEN_DOWN, negatives) for negatives in _NEGATIVES),
+            [c.threshold_two_sided if variant == "two_sided" else c.threshold for c in chosen],
+            self.n_boot,
+            context,
+            {"attacker": name, "variant": variant, "attacker_seeds": list(self.seeds)},
+        )
 
     def _line(
         self,
@@ -220,10 +260,18 @@ def _pairs(judged: Judged, threat: str, negatives: str) -> Pairs:
 
 def _choose(scores: np.ndarray, pairs: Pairs) -> _Chosen:
     auc = SortedScores(scores, pairs.same).auc(pairs.weight)
+    sign = 1.0 if auc >= 0.5 else -1.0
     ratio = LikelihoodRatio(scores, pairs.same, pairs.weight)
-    # Fitted and read on the same pairs: a little favourable to the two-sided variant, on V2 alone.
-    two_sided = SortedScores(ratio(scores), pairs.same).auc(pairs.weight)
-    return _Chosen(1.0 if auc >= 0.5 else -1.0, ratio, max(auc, 1.0 - auc), two_sided)
+    signed, two_sided = (SortedScores(s, pairs.same) for s in (sign * scores, ratio(scores)))
+    return _Chosen(
+        sign,
+        ratio,
+        max(auc, 1.0 - auc),
+        # Fitted and read on the same pairs: a little favourable to the two-sided variant, on V2 alone.
+        two_sided.auc(pairs.weight),
+        signed.tar_at_far(0.01, pairs.weight).threshold,
+        two_sided.tar_at_far(0.01, pairs.weight).threshold,
+    )
 
 
 def _roc(scores: SortedScores, weights: np.ndarray) -> np.ndarray:

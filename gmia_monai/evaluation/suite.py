@@ -41,7 +41,10 @@ __all__ = [
 _log = logging.getLogger(__name__)
 TRAINED_ATTACKS = ("attribute", "inversion", "membership")
 PROBES = ("fidelity", "utility")
-ONE_TO_ONE_ATTACKS = ("verification", "retrieval", "linkability", "singling_out", "attribute", "inversion")
+ONE_TO_ONE_ATTACKS = (
+    *("verification", "retrieval", "linkability", "singling_out"),
+    *("attribute", "inversion", "budget", "anonymeter"),
+)
 
 
 def make_attacks(

@@ -3,17 +3,26 @@
 Images of one patient are alike, so intervals over images are too narrow. A resample is expressed as weights: an image
 counts as often as its patient was drawn; a negative pair as often as the product of its two patients' counts; a
 positive pair as often as its patient's count, since a patient drawn twice is never its own positive.
+
+Where each patient gives one outcome, yes or no, the interval is Wilson's (Journal of the American Statistical
+Association 22:209, 1927): it has a width where every outcome is the same, which the bootstrap's has not.
+
+How often the intervals hold the truth is measured by ``scripts/check_intervals.py``. An AUC near 1, or of some twenty
+patients, hangs on few of them, and those who are hard to find may be missing: its lower limit is then too high (up to
+14 in 100 truths lie below, not 2.5). The upper limit, with which claims of privacy are made, holds.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from scipy.stats import binomtest
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.verification import SortedScores
@@ -26,6 +35,7 @@ __all__ = [
     "patient_bootstrap",
     "patient_counts",
     "percentile_interval",
+    "wilson_interval",
 ]
 
 logger = logging.getLogger(__name__)
@@ -51,6 +61,14 @@ def percentile_interval(value: float, replicates: Float[np.ndarray, "n_boot"], l
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(finite, [tail, 1.0 - tail])
     return Interval(value, float(low), float(high))
+
+
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Share of successes among independent trials, one a patient, with Wilson's interval; ``nan`` without a trial."""
+    if trials == 0:
+        return Interval(*(float("nan"),) * 3)
+    limits = binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Interval(successes / trials, float(limits.low), float(limits.high))
 
 
 def _draws(n_patients: int, n_boot: int, seed: int) -> Iterator[Float[np.ndarray, "patients"]]:
@@ -139,8 +157,13 @@ def pair_bootstrap_over_seeds(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Interval:
-    """Interval of the mean of a statistic over attackers of several seeds, by drawing patients and seeds.
+    """Interval of the mean of a statistic over attackers of several seeds, by drawing patients.
+
+    Attackers of other seeds would have found other values. To each resample is added what the mean over so few seeds is
+    off by: their standard error times a draw from Student's t. Drawing three seeds with replacement, as is done with
+    patients, would give two thirds of their variance, and limits that never leave the smallest and the largest of them.
 
     Args:
         statistics: the statistic of each seed's attacker, as in :func:`pair_bootstrap`.
@@ -151,22 +174,25 @@ def pair_bootstrap_over_seeds(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage.
+        bounds: least and largest value that the statistic can take; limits stay within.
 
     Raises:
         UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without a statistic.
     """
-    if not statistics:
+    n_seeds = len(statistics)
+    if n_seeds == 0:
         raise UsageError("GM-U214", "no attacker to average over")
-    rng = np.random.default_rng([seed, len(statistics)])
-
-    def of_drawn_seeds(w: np.ndarray) -> float:
-        drawn = np.bincount(rng.integers(0, len(statistics), len(statistics)), minlength=len(statistics))
-        values = [times * statistics[i](w) for i, times in enumerate(drawn.tolist()) if times]
-        return float(np.sum(values) / len(statistics))
-
+    rng = np.random.default_rng([seed, n_seeds])
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
-    interval = pair_bootstrap(of_drawn_seeds, same, patient_first, patient_second, base, n_boot, seed, level)
-    return interval._replace(value=float(np.mean([statistic(base) for statistic in statistics])))
+    found = [statistic(base) for statistic in statistics]
+    error = float(np.std(found, ddof=1)) / math.sqrt(n_seeds) if n_seeds > 1 else 0.0
+
+    def with_other_seeds(w: np.ndarray) -> float:
+        off = error * rng.standard_t(n_seeds - 1) if error > 0 else 0.0
+        return float(np.clip(np.mean([statistic(w) for statistic in statistics]) + off, *bounds))
+
+    interval = pair_bootstrap(with_other_seeds, same, patient_first, patient_second, base, n_boot, seed, level)
+    return interval._replace(value=float(np.mean(found)))
 
 
 def pair_bootstrap_auc(

@@ -7,6 +7,7 @@ import pytest
 from attack_cohorts import flat, judged, knowledge, real_images, released
 
 from gmia_monai.attacks import AttackerKnowledge
+from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker
 from gmia_monai.attacks.pool import AttackerPool
@@ -97,3 +98,12 @@ def test_what_cannot_be_scored_is_refused():
         VerificationAttack(pool).score(judged("noise"), CONTEXT)
     with pytest.raises(UsageError, match="GM-U312"):
         VerificationAttack(pool).fit(knowledge("noise", frozen=None))
+
+
+def test_the_floor_is_no_candidate_of_the_headline():
+    pool = AttackerPool(make_attackers(["metadata", "frozen"]))
+    attack = VerificationAttack(pool, seeds=(0,), threats=("T1",), n_boot=5)
+    attack.fit(knowledge("noise"))
+    worst = [r for r in attack.score(judged("noise"), RunContext("noise", "test")) if "worst.v1" in r.name]
+    # Sex and age find more than noise does.
+    assert {r.extra["attacker"] for r in worst} == {"frozen"}

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import (
@@ -16,6 +17,7 @@ from gmia_monai.metrics.intervals import (
     patient_bootstrap,
     patient_counts,
     percentile_interval,
+    wilson_interval,
 )
 from gmia_monai.metrics.verification import roc_auc
 
@@ -163,11 +165,28 @@ def test_equal_attackers_give_the_interval_of_one():
 
 def test_attackers_that_differ_widen_the_interval_by_their_own_spread():
     first, second, same = _all_pairs(np.repeat(np.arange(8), 2))
-    constants = [lambda w, v=v: v for v in (0.2, 0.5, 0.8)]
-    interval = pair_bootstrap_over_seeds(constants, same, first // 2, second // 2, n_boot=400)
-    assert interval.value == pytest.approx(0.5)
-    # Three draws of three values: all of one value in 2 of 27, whose mean is an end.
-    assert interval.low == pytest.approx(0.2) and interval.high == pytest.approx(0.8)
+    values = np.array([0.48, 0.5, 0.52])
+    constants = [lambda w, v=v: v for v in values]
+    interval = pair_bootstrap_over_seeds(constants, same, first // 2, second // 2, n_boot=4000)
+    expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
+    assert interval == pytest.approx((0.5, *expected), abs=0.01)
+    wild = pair_bootstrap_over_seeds([lambda w: 0.01, lambda w: 0.99], same, first // 2, second // 2, n_boot=200)
+    assert (wild.low, wild.high) == (0.0, 1.0), "limits stay where the statistic can be"
+
+
+# -- one outcome a patient ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("k", "n"), [(0, 40), (3, 155), (154, 309), (20, 20)])
+def test_wilson_inverts_the_score_test(k, n):
+    interval = wilson_interval(k, n)
+    assert interval.value == k / n
+    for limit in (interval.low, interval.high):
+        if 0.0 < limit < 1.0:
+            assert abs(k / n - limit) / np.sqrt(limit * (1 - limit) / n) == pytest.approx(stats.norm.ppf(0.975))
+    assert interval.low < interval.high, "an interval has a width where all outcomes are the same"
+
+
+def test_wilson_without_trials_has_no_value():
+    assert np.isnan(wilson_interval(0, 0)).all()
 
 
 def test_rows_of_counts_are_the_draws_of_the_patient_bootstrap():

@@ -24,7 +24,7 @@ from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import sha256_of
 
-__all__ = ["AdaptiveAttacker", "real_side", "released_side"]
+__all__ = ["AdaptiveAttacker", "real_side", "released_side", "within_budget"]
 
 
 def released_side(judged: Judged) -> Side:
@@ -38,6 +38,14 @@ def real_side(judged: Judged) -> Side:
     return Side(judged.real.pixels, judged.real.cohort.patient_index, np.arange(len(judged.real)))
 
 
+def within_budget(side: Side, max_patients: int | None, seed: int) -> Side:
+    """Images of so many patients, drawn by the seed: those of a smaller budget are among those of a larger one."""
+    if max_patients is None:
+        return side
+    patients = np.random.default_rng(seed).permutation(np.unique(side.patient))
+    return side.of_patients(patients[:max_patients])
+
+
 class AdaptiveAttacker(EmbeddingAttacker):
     """A trained attacker refitted on the attacker's own releases, validated on those of V2.
 
@@ -46,7 +54,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         weights: weights files to start from, one a seed.
         against: ``released`` (both sides released, one network) or ``real`` (released against real, two networks).
         recipe: how it is refitted.
-        max_patients: patients of A that it learns from; None: all. For curves over the attacker's budget.
+        max_patients: patients of A that it learns from; None: all.
         device: where it runs.
         store: refitted networks that are there already; None: none are.
     """
@@ -80,11 +88,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         if isinstance(network, IdentityNet):
             network.two_views = True  # a mirrored patient is another patient to the refit, too
         shared = self.against == "released"
-        released = self._released_side(knowledge)
-        if self.max_patients is not None:
-            patients = np.unique(released.patient)
-            chosen = np.random.default_rng(seed).permutation(patients)[: self.max_patients]
-            released = released.of_patients(chosen)
+        released = within_budget(self._released_side(knowledge), self.max_patients, seed)
         other = released if shared else real_side(knowledge.own)
         facts = {
             "base": sha256_of(self.weights[seed % len(self.weights)]),

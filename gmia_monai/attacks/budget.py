@@ -1,0 +1,185 @@
+"""Would an attacker with more releases win? Verification AUC against the patients that it learns from.
+
+``adaptive_cross`` is refitted on an eighth, a quarter, a half and all of the patients of A, for the same
+number of updates; each part holds the smaller ones. A curve that still rises at its end says that the headline is no
+limit: what the last doubling brought is a line of its own, on the same resamples.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side, within_budget
+from gmia_monai.attacks.attackers.base import Attacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
+from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.refit import Side
+from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.threats import threat_pairs
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import pair_bootstrap_over_seeds
+from gmia_monai.metrics.results import Result, RunContext
+from gmia_monai.metrics.verification import SortedScores, roc_auc
+
+__all__ = ["BudgetAttack", "n_training_pairs"]
+
+_log = logging.getLogger(__name__)
+_ATTACKER = "adaptive_cross"
+_THREAT = "T1"
+_PARTS = (8, 4, 2, 1)
+_MIN_PATIENTS = 2
+Statistic = Callable[[Float[np.ndarray, "n"]], float]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One attacker, what it learned from, and what V2 said of it."""
+
+    attacker: Attacker
+    n_patients: int
+    n_pairs: int
+    auc_on_choice: float
+
+    @property
+    def sign(self) -> float:
+        return 1.0 if self.auc_on_choice >= 0.5 else -1.0
+
+
+class BudgetAttack:
+    """Curve of T1 AUC over the attacker's budget, matched negatives.
+
+    Args:
+        attackers: with ``adaptive_cross`` among them; without, there is no curve.
+        seed: of the attackers; several give the mean.
+        n_boot: bootstrap resamples.
+    """
+
+    name = "budget"
+
+    def __init__(self, attackers: AttackerPool, seed: int | Sequence[int] = 0, n_boot: int = 500) -> None:
+        self.attackers = attackers
+        self.seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        self.n_boot = n_boot
+        self._fitted: dict[tuple[int, int], _Fitted] = {}
+        self._knowledge: AttackerKnowledge | None = None
+        self._curve: list[tuple[float, ...]] = []
+
+    def fit(self, knowledge: AttackerKnowledge) -> None:
+        """Refits for each part of at least two patients and each seed.
+
+        The attacker of all patients is the one that other attacks use.
+
+        Raises:
+            UsageError: ``GM-U303``, ``GM-U313``, ``GM-U314`` as :meth:`AdaptiveAttacker.fit`.
+        """
+        self._knowledge = knowledge
+        self._fitted.clear()
+        if _ATTACKER not in self.attackers:
+            _log.warning("no curve over the attacker's budget without the attacker %s", _ATTACKER)
+            return
+        pairs = threat_pairs(knowledge.choice.real.cohort, _THREAT, "matched", knowledge.choice.released)
+        everyone = released_side(knowledge.own)
+        n_all = len(np.unique(everyone.patient))
+        for part in _PARTS:
+            n = math.ceil(n_all / part)
+            if n < _MIN_PATIENTS and part > 1:
+                continue
+            for seed in self.seeds:
+                attacker = self._attacker(part, n, seed, knowledge)
+                auc = roc_auc(attacker.score(knowledge.choice, pairs, _THREAT), pairs.same, pairs.weight)
+                learned = n_training_pairs(within_budget(everyone, n, seed), real_side(knowledge.own))
+                self._fitted[part, seed] = _Fitted(attacker, n, learned, auc)
+
+    def _attacker(self, part: int, n_patients: int, seed: int, knowledge: AttackerKnowledge) -> Attacker:
+        if part == 1:
+            return self.attackers.fitted(_ATTACKER, seed, knowledge)
+        attacker = self.attackers.make(_ATTACKER)
+        if not isinstance(attacker, AdaptiveAttacker):
+            raise UsageError("GM-U354", f"attacker {_ATTACKER} has no budget", got=type(attacker).__name__)
+        attacker.max_patients = n_patients
+        attacker.fit(knowledge, seed)
+        return attacker
+
+    def score(self, judged: Judged, context: RunContext) -> list[Result]:
+        """``verification_auc_budget.T1.1_of_<part>.v1`` and ``verification_auc_budget_gain.T1.v1``, which is what all
+        patients of A brought over half of them.
+
+        Raises:
+            UsageError: ``GM-U311`` before :meth:`fit`.
+            TooLittleDataError: ``GM-U355`` where there are no pairs.
+        """
+        if self._knowledge is None:
+            raise UsageError("GM-U311", "the budget attack has not been fitted")
+        self._knowledge.refuse_overlap(judged)
+        self._curve = []
+        if not self._fitted:
+            return []
+        pairs = threat_pairs(judged.real.cohort, _THREAT, "matched", judged.released)
+        if pairs.n_positives == 0 or pairs.n_negatives == 0:
+            raise TooLittleDataError("GM-U355", "no pairs to score attackers of several budgets on", got=repr(pairs))
+        aucs: dict[int, list[Statistic]] = {}
+        results = []
+        for part in dict.fromkeys(part for part, _ in self._fitted):
+            fitted = [self._fitted[part, seed] for seed in self.seeds]
+            aucs[part] = [
+                SortedScores(f.sign * f.attacker.score(judged, pairs, _THREAT), pairs.same).auc for f in fitted
+            ]
+            n_pairs = round(float(np.mean([f.n_pairs for f in fitted])), 1)
+            extra = {
+                "patients": fitted[0].n_patients,
+                "training_pairs": n_pairs,
+                "fraction": 1 / part,
+                "signs": [f.sign for f in fitted],
+                "auc_on_choice": [round(max(f.auc_on_choice, 1 - f.auc_on_choice), 6) for f in fitted],
+            }
+            line = self._line(f"verification_auc_budget.{_THREAT}.1_of_{part}.v1", aucs[part], pairs, context, extra)
+            self._curve.append(tuple(math.nan if v is None else v for v in (n_pairs, line.value, line.low, line.high)))
+            results.append(line)
+        if 2 not in aucs:
+            return results
+        gain: list[Statistic] = [
+            lambda w, more=more, less=less: more(w) - less(w) for more, less in zip(aucs[1], aucs[2], strict=True)
+        ]
+        name = f"verification_auc_budget_gain.{_THREAT}.v1"
+        results.append(self._line(name, gain, pairs, context, {}, bounds=(-1.0, 1.0)))
+        return results
+
+    def figure_data(self) -> dict[str, np.ndarray]:
+        """``budget/T1``: training pairs, AUC and its limits, one column a part."""
+        return {f"budget/{_THREAT}": np.array(self._curve).T} if self._curve else {}
+
+    def _line(
+        self,
+        name: str,
+        per_seed: Sequence[Statistic],
+        pairs: Pairs,
+        context: RunContext,
+        extra: dict[str, object],
+        bounds: tuple[float, float] = (0.0, 1.0),
+    ) -> Result:
+        first, second = pairs.patient_first, pairs.patient_second
+        value = pair_bootstrap_over_seeds(
+            per_seed, pairs.same, first, second, pairs.weight, self.n_boot, context.seed, bounds=bounds
+        )
+        return context.result(
+            name,
+            value,
+            n_patients=pairs.n_positive_patients,
+            n_images=len(np.unique(np.concatenate([pairs.first[pairs.same], pairs.second[pairs.same]]))),
+            negatives="matched",
+            attacker=_ATTACKER,
+            extra={"attacker_seeds": list(self.seeds), **extra},
+        )
+
+
+def n_training_pairs(released: Side, real: Side) -> int:
+    """Pairs of a released and a real image of one patient, other than its source."""
+    n = max(released.patient.max(initial=-1), real.patient.max(initial=-1)) + 1
+    pairs = int(np.bincount(released.patient, minlength=n) @ np.bincount(real.patient, minlength=n))
+    return pairs - int(np.isin(released.exposure, real.exposure).sum())

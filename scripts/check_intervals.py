@@ -1,0 +1,242 @@
+"""How often the intervals of this package hold the truth: data with a known truth are drawn again and again.
+
+Patients differ in their number of images and in how alike these are, images of a patient share what a patient has, and
+pairs share patients, as in real cohorts. Writes one result line a setting: the share of nominal 95 % intervals that
+held the truth, with its own (Wilson) interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from gmia_monai.data import Cohort
+from gmia_monai.data.cohort import ImageRecord
+from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.threats import threat_pairs
+from gmia_monai.metrics.classification import score_findings
+from gmia_monai.metrics.intervals import (
+    Interval,
+    pair_bootstrap_auc,
+    pair_bootstrap_over_seeds,
+    patient_bootstrap,
+    wilson_interval,
+)
+from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
+from gmia_monai.metrics.results import Result, RunContext, append_results
+from gmia_monai.metrics.verification import SortedScores, roc_auc
+
+N_BOOT = 400
+DIMENSIONS = 8
+LARGE = 40_000
+"""Patients of the cohort that stands for all patients, where the truth has no formula."""
+SHARES = (0.5, 0.2, 0.1, 0.2)
+RATES = np.array([0.4, 0.3, 0.2, 0.15, 0.1])
+
+
+class Setting(NamedTuple):
+    """One kind of data.
+
+    Attributes:
+        n_patients: patients a data set.
+        interval: draws a data set and gives its interval.
+        truth: what the interval has to hold.
+    """
+
+    n_patients: int
+    interval: Callable[[np.random.Generator], Interval]
+    truth: float
+
+
+def cohort_of(n_patients: int, rng: np.random.Generator) -> Cohort:
+    """Patients with one to four images, as in the lists ``core`` of protocol v1."""
+    counts = rng.choice([1, 2, 3, 4], size=n_patients, p=SHARES)
+    return Cohort(tuple(ImageRecord(Path(f"{p}_{i}"), str(p)) for p, n in enumerate(counts) for i in range(n)))
+
+
+def pair_scores(cohort: Cohort, noise: float, rng: np.random.Generator) -> tuple[Pairs, np.ndarray]:
+    """T1 pairs, and minus the distance of a patient's place seen through a noise of the patient's own size."""
+    patient = cohort.patient_index
+    place = rng.standard_normal((len(cohort.patients), DIMENSIONS))
+    size = noise * np.exp(0.3 * rng.standard_normal(len(cohort.patients)))
+    real, released = (
+        place[patient] + size[patient, None] * rng.standard_normal((len(cohort), DIMENSIONS)) for _ in range(2)
+    )
+    pairs = threat_pairs(cohort, "T1", "random", negatives_per_positive=10, seed=int(rng.integers(1 << 31)))
+    return pairs, -np.linalg.norm(released[pairs.first] - real[pairs.second], axis=1)
+
+
+def pair_auc(n_patients: int, noise: float) -> Setting:
+    """Verification AUC of one attacker."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        pairs, scores = pair_scores(cohort_of(n_patients, rng), noise, rng)
+        at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight)
+        return pair_bootstrap_auc(scores, *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
+
+    return Setting(n_patients, draw, _large_auc(noise))
+
+
+def pair_auc_over_seeds(n_patients: int, noise: float, spread: float, n_seeds: int = 3) -> Setting:
+    """Mean verification AUC of attackers that add a noise of their own, more or less of it by chance."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        pairs, scores = pair_scores(cohort_of(n_patients, rng), noise, rng)
+        tables = [SortedScores(_through_attacker(scores, spread, rng), pairs.same).auc for _ in range(n_seeds)]
+        at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight)
+        return pair_bootstrap_over_seeds(tables, *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
+
+    return Setting(n_patients, draw, _large_auc(noise, spread))
+
+
+def _through_attacker(scores: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    return scores + np.exp(spread * rng.standard_normal()) * rng.standard_normal(len(scores))
+
+
+@cache
+def _large(noise: float) -> list[tuple[Pairs, np.ndarray]]:
+    generators = [np.random.default_rng([2, k]) for k in range(3)]
+    return [pair_scores(cohort_of(LARGE, rng), noise, rng) for rng in generators]
+
+
+def _large_auc(noise: float, spread: float | None = None) -> float:
+    """AUC of all patients; with a spread, the mean over all attackers."""
+    rng = np.random.default_rng(3)
+    own = [0.0] if spread is None else np.exp(spread * norm.ppf((np.arange(15) + 0.5) / 15)).tolist()
+    return float(
+        np.mean(
+            [
+                roc_auc(scores + o * rng.standard_normal(len(scores)), pairs.same, pairs.weight)
+                for pairs, scores in _large(noise)
+                for o in own
+            ]
+        )
+    )
+
+
+def macro_auroc(n_patients: int) -> Setting:
+    """Macro AUROC of five findings, rarer and rarer, that a patient tends to keep."""
+
+    def data(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        patient = cohort_of(n, rng).patient_index
+        prone, looks = rng.standard_normal((2, n, len(RATES)))
+        drawn, noise = rng.standard_normal((2, len(patient), len(RATES)))
+        labels = prone[patient] + drawn > np.sqrt(2) * norm.isf(RATES)
+        return labels + looks[patient] + noise, labels.astype(np.float64), patient
+
+    def draw(rng: np.random.Generator) -> Interval:
+        scores, labels, patient = data(n_patients, rng)
+        names = [f"finding {k}" for k in range(len(RATES))]
+        return score_findings(scores, labels, names, patient, 5, N_BOOT, int(rng.integers(1 << 31))).macro_auroc
+
+    scores, labels, _ = data(LARGE, np.random.default_rng(4))
+    return Setting(
+        n_patients, draw, float(np.mean([roc_auc(s, x > 0.5) for s, x in zip(scores.T, labels.T, strict=True)]))
+    )
+
+
+def image_mean(n_patients: int) -> Setting:
+    """Mean over images of a skewed figure that patients with many images have more of."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        patient = cohort_of(n_patients, rng).patient_index
+        count = np.bincount(patient)
+        values = (count + rng.exponential(size=n_patients))[patient] + rng.standard_normal(len(patient))
+        return patient_bootstrap(
+            lambda w: float(np.average(values, weights=w)), patient, N_BOOT, int(rng.integers(1 << 31))
+        )
+
+    counts, share = np.arange(1, 5), np.array(SHARES)
+    return Setting(n_patients, draw, float((counts**2 * share).sum() / (counts * share).sum() + 1.0))
+
+
+def proportion(n_patients: int, rate: float, wilson: bool) -> Setting:
+    """Share of patients, one outcome each, by Wilson's interval or by the bootstrap."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        hits = rng.random(n_patients) < rate
+        if wilson:
+            return wilson_interval(int(hits.sum()), n_patients)
+        return patient_bootstrap(
+            lambda w: float(np.average(hits, weights=w)), np.arange(n_patients), N_BOOT, int(rng.integers(1 << 31))
+        )
+
+    return Setting(n_patients, draw, rate)
+
+
+def risk(n_main: int, main: float, n_control: int, control: float) -> Setting:
+    """Anonymeter's risk."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        return residual_risk(
+            Attempts(int(rng.binomial(n_main, main)), n_main),
+            Attempts(int(rng.binomial(n_control, control)), n_control),
+        )
+
+    return Setting(n_main, draw, (main - control) / (1 - control))
+
+
+SETTINGS: dict[str, Callable[[], Setting]] = {
+    "pair_bootstrap.weak_attacker": lambda: pair_auc(150, 2.0),
+    "pair_bootstrap.strong_attacker": lambda: pair_auc(150, 0.7),
+    "pair_bootstrap.near_certain_attacker": lambda: pair_auc(150, 0.3),
+    "pair_bootstrap.near_certain_attacker_400_patients": lambda: pair_auc(400, 0.3),
+    "pair_bootstrap.strong_attacker_40_patients": lambda: pair_auc(40, 0.7),
+    "pair_bootstrap_over_seeds.seeds_alike": lambda: pair_auc_over_seeds(150, 0.7, 0.1),
+    "pair_bootstrap_over_seeds.seeds_apart": lambda: pair_auc_over_seeds(150, 0.7, 0.7),
+    "patient_bootstrap.macro_auroc": lambda: macro_auroc(150),
+    "patient_bootstrap.image_mean": lambda: image_mean(150),
+    "patient_bootstrap.share_2_percent": lambda: proportion(150, 0.02, wilson=False),
+    "wilson_interval.share_2_percent": lambda: proportion(150, 0.02, wilson=True),
+    "wilson_interval.share_30_percent": lambda: proportion(150, 0.3, wilson=True),
+    "residual_risk.some": lambda: risk(309, 0.3, 155, 0.1),
+    "residual_risk.none": lambda: risk(309, 0.1, 155, 0.1),
+}
+
+
+def coverage(name: str, simulations: int, context: RunContext) -> Result:
+    """The line of one setting."""
+    setting = SETTINGS[name]()
+    intervals = [setting.interval(np.random.default_rng([k, *name.encode()])) for k in range(simulations)]
+    too_high = sum(i.low > setting.truth for i in intervals)
+    too_low = sum(i.high < setting.truth for i in intervals)
+    return context.result(
+        f"interval_coverage.{name}.v1",
+        wilson_interval(simulations - too_high - too_low, simulations),
+        n_patients=setting.n_patients,
+        n_images=0,
+        extra={
+            "n_simulations": simulations,
+            "truth": round(setting.truth, 6),
+            "bias": round(float(np.mean([i.value for i in intervals])) - setting.truth, 6),
+            "mean_width": round(float(np.mean([i.high - i.low for i in intervals])), 6),
+            "truth_below": round(too_high / simulations, 6),
+            "truth_above": round(too_low / simulations, 6),
+        },
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the settings; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--simulations", type=int, default=400)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--output", type=Path, default=Path("bundle/docs/results/intervals.jsonl"))
+    options = parser.parse_args(arguments)
+    context = RunContext("simulation", "none", command="python scripts/check_intervals.py")
+    for name in options.settings:
+        line = coverage(name, options.simulations, context)
+        append_results(options.output, [line])
+        print(f"{name}: {line.value} ({line.low} to {line.high}) {line.extra}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

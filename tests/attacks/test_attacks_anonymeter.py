@@ -1,0 +1,95 @@
+"""Anonymeter's three attacks: counts against loops, the alarm on unchanged and inverted images, silence on noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from attack_cohorts import judged, knowledge, real_images
+
+from gmia_monai.attacks.anonymeter import AnonymeterAttack, isolates, linked, secrets
+from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.data.release import Release
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.results import RunContext
+
+CONTEXT = RunContext("x", "p")
+
+
+def _table(system: str, case: Judged | None = None) -> dict:
+    attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}))
+    attack.fit(knowledge(system))
+    lines = attack.score(case or judged(system), CONTEXT)
+    return {r.name.removeprefix("anonymeter_").removesuffix(".frozen.v1"): r for r in lines}
+
+
+def test_counts_are_those_of_loops():
+    rng = np.random.default_rng(0)
+    similarity, patient, threshold = rng.random((9, 12)), rng.integers(0, 5, 12), rng.random(9) * 0.3 + 0.7
+    found = isolates(similarity, patient, threshold)
+    for r in range(9):
+        inside = {patient[i] for i in range(12) if similarity[r, i] > threshold[r]}
+        assert found[r] == (len(inside) == 1)
+    record = rng.integers(0, 12, 9)
+    near = linked(similarity, record, k=3)
+    for r in range(9):
+        assert near[r] == (record[r] in sorted(range(12), key=lambda j: -similarity[r, j])[:3])  # noqa: B023
+
+
+@pytest.mark.parametrize("system", ["unchanged", "negative"])
+def test_it_rings_where_identity_is_kept_on_either_side(system):
+    table = _table(system)
+    assert table["singling_out_risk"].low > 0.4 and table["singling_out_risk"].extra["better_than_baseline"]
+    assert table["linkability_risk"].low > 0.3 and table["linkability_risk"].extra["main"]["right"] == 24
+    assert table["inference_risk.finding"].value > 0.5
+    assert table["inference_risk.finding"].extra["main"]["rate"][0] == 1.0
+    assert table["singling_out_risk"].extra["sign"] == (1.0 if system == "unchanged" else -1.0)
+
+
+def test_it_is_silent_on_noise():
+    for risk in _table("noise").values():
+        assert risk.low == 0.0
+
+
+def test_patients_who_were_swapped_for_others_are_not_found():
+    """Released images of strangers under the patients' names: nothing that is theirs is in the release."""
+    real, strangers = real_images("t"), real_images("z")
+    release = Release("strangers", strangers.pixels, tuple((i,) for i in range(len(real))))
+    table = _table("unchanged", Judged(real, release))
+    for name in ("singling_out_risk", "linkability_risk", "inference_risk.finding"):
+        assert table[name].low == 0.0, name
+
+
+def _means(name: str) -> Judged:
+    """Means of images of two patients."""
+    real = real_images(name)
+    pairs = [(i, (i + 3) % len(real)) for i in range(0, len(real), 2)]
+    pixels = np.stack([real.pixels[list(pair)].mean(axis=0) for pair in pairs])
+    return Judged(real, Release("means", pixels, tuple(pairs)))
+
+
+def test_a_release_of_several_sources_an_image_is_taken_too():
+    attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}))
+    known = knowledge("unchanged")
+    attack.fit(AttackerKnowledge(known.training, known.own, _means("v"), known.frozen))
+    table = {r.name.split(".")[0]: r for r in attack.score(_means("t"), CONTEXT)}
+    assert table["anonymeter_linkability_risk"].low > 0.0, "the mean of two people gives both away"
+    assert 10 < table["anonymeter_singling_out_risk"].extra["main"]["guesses"] <= 24
+
+
+def test_secrets_are_those_of_the_records():
+    cohort = real_images("t").cohort
+    found = secrets(cohort)
+    assert found["finding"].tolist() == [int(dict(r.labels)["Effusion"]) for r in cohort]
+    assert set(found) == {"sex", "view", "age", "finding"}
+
+
+def test_what_cannot_be_asked_is_refused():
+    attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}))
+    with pytest.raises(UsageError, match="GM-U311"):
+        attack.score(judged("noise"), CONTEXT)
+    attack.fit(knowledge("noise"))
+    real = real_images("t")
+    with pytest.raises(UsageError, match="GM-U356"):
+        attack.score(Judged(real, Release("generated", real.pixels, ((),) * len(real))), CONTEXT)

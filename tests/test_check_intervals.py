@@ -1,0 +1,64 @@
+"""Coverage of the intervals, in small; the lines of the full run are in the bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmia_monai.metrics.results import read_results
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def check():
+    spec = importlib.util.spec_from_file_location("check_intervals", ROOT / "scripts" / "check_intervals.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.LARGE, module.N_BOOT = 3_000, 120
+    return module
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda c: c.pair_auc(80, 2.0),
+        lambda c: c.pair_auc_over_seeds(60, 2.0, 0.7),
+        lambda c: c.image_mean(80),
+        lambda c: c.proportion(150, 0.02, wilson=True),
+        lambda c: c.risk(309, 0.3, 155, 0.1),
+    ],
+    ids=["pairs", "pairs over seeds", "images", "patients", "risk"],
+)
+def test_intervals_hold_the_truth(check, make):
+    setting = make(check)
+    intervals = [setting.interval(np.random.default_rng([7, k])) for k in range(60)]
+    held = sum(i.low <= setting.truth <= i.high for i in intervals)
+    # At 95 % fewer than 51 of 60 come once in a thousand times.
+    assert held >= 51
+    assert 0 < np.mean([i.high - i.low for i in intervals]) < 0.8
+
+
+def test_one_line_a_setting_that_can_be_read_back(check, tmp_path, capsys):
+    path = tmp_path / "lines.jsonl"
+    names = ["wilson_interval.share_30_percent", "residual_risk.none"]
+    assert check.main(["--simulations", "20", "--settings", *names, "--output", str(path)]) == 0
+    lines = read_results(path)
+    assert [line.name for line in lines] == [f"interval_coverage.{name}.v1" for name in names]
+    for line in lines:
+        assert line.extra["n_simulations"] == 20
+        assert line.value + line.extra["truth_below"] + line.extra["truth_above"] == pytest.approx(1.0)
+    assert names[0] in capsys.readouterr().out
+
+
+def test_the_lines_of_the_bundle_are_of_all_settings(check):
+    lines = {line.name: line for line in read_results(ROOT / "bundle" / "docs" / "results" / "intervals.jsonl")}
+    assert set(lines) == {f"interval_coverage.{name}.v1" for name in check.SETTINGS}
+    # Claims are made with the upper limit; where patients give one outcome each, with Wilson's, and this is why.
+    bootstrap = lines.pop("interval_coverage.patient_bootstrap.share_2_percent.v1")
+    wilson = lines["interval_coverage.wilson_interval.share_2_percent.v1"]
+    assert bootstrap.extra["truth_above"] > wilson.extra["truth_above"]
+    assert {name: line.extra["truth_above"] for name, line in lines.items() if line.extra["truth_above"] > 0.05} == {}
