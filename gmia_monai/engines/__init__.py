@@ -12,7 +12,7 @@ from gmia_monai.engines.datasets import (
     select_findings,
 )
 from gmia_monai.engines.distributed import start_processes, stop_processes
-from gmia_monai.engines.finish import save_trained, start_from, start_trunk_from
+from gmia_monai.engines.finish import save_trained, start_from, start_verifier_from
 from gmia_monai.engines.optimizers import lazy_adam, make_optimizer, warm_up_decay
 from gmia_monai.engines.sampling import EpochSampler, PatientPairSampler, patient_balanced_weights
 from gmia_monai.engines.units import UnitDataset, run_units, unit_batch, unit_loader
@@ -35,7 +35,7 @@ __all__ = [
     "scored_findings",
     "select_findings",
     "start_from",
-    "start_trunk_from",
+    "start_verifier_from",
     "start_processes",
     "stop_processes",
     "unit_batch",

@@ -12,11 +12,13 @@ from torch import nn
 from gmia_monai.engines.distributed import is_writing_process
 from gmia_monai.errors import UsageError
 from gmia_monai.handlers.checkpoint import find_last_checkpoint
+from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.networks.pretrained import load_network, save_network
+from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import load_weights
 
-__all__ = ["save_trained", "start_from", "start_trunk_from"]
+__all__ = ["save_trained", "start_from", "start_verifier_from"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,23 +32,36 @@ def start_from(network: nn.Module, path: PathLike | None) -> nn.Module:
     return load_weights(network, path) if path else network
 
 
-def start_trunk_from(network: nn.Module, path: PathLike | None) -> nn.Module:
-    """As :func:`start_from`, the ``trunk`` alone, from a file that may hold a network of another class.
+def start_verifier_from(network: SiameseVerifier, path: PathLike | None) -> SiameseVerifier:
+    """Fills a verifier from an identity encoder before training; an empty path leaves it as it was initialised.
+
+    The trunk is taken as it is, and the last layer with its batch normalisation folded in, so that features are the
+    sigmoid of normalised embeddings and their differences tell patients apart from the first step on.
 
     Raises:
         IntegrityError: as :func:`gmia_monai.networks.load_network`.
-        UsageError: ``GM-U046`` where the trunks differ.
+        UsageError: ``GM-U046`` for a file of another class, trunk or number of features.
     """
-    if path:
-        given = load_network(path).trunk.state_dict()  # type: ignore[union-attr, operator]
-        own = network.trunk.state_dict()  # type: ignore[union-attr, operator]
-        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
-            raise UsageError(
-                "GM-U046",
-                f"{Path(path).name} has another trunk",
-                next_step="give init_from weights of the same architecture",
-            )
-        network.trunk.load_state_dict(given)  # type: ignore[union-attr, operator]
+    if not path:
+        return network
+    given = load_network(path)
+    shapes = [
+        {name: tensor.shape for name, tensor in net.state_dict().items() if name.startswith(("trunk.", "fc."))}
+        for net in (network, given)
+    ]
+    if not isinstance(given, IdentityNet) or shapes[0] != shapes[1]:
+        raise UsageError(
+            "GM-U046",
+            f"{Path(path).name} is no encoder with the trunk and the features of the verifier",
+            next_step="give init_from an identity encoder of the same architecture and embedding_dim",
+        )
+    network.trunk.load_state_dict(given.trunk.state_dict())
+    norm = given.norm
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    with torch.no_grad():
+        network.fc.weight.copy_(scale[:, None] * given.fc.weight)
+        network.fc.bias.copy_(scale * (given.fc.bias - norm.running_mean) + norm.bias)
     return network
 
 
