@@ -42,13 +42,11 @@ class Case:
         knowledge: what attackers may use.
         judged: the release of the judged role.
         fingerprint: hash of everything that decides the figures but the attacks' own settings.
-        members: release of the patients that the system was trained on; None where there is none.
     """
 
     knowledge: AttackerKnowledge
     judged: Judged
     fingerprint: str
-    members: Judged | None = None
 
 
 def read_case(
@@ -173,11 +171,11 @@ def _case(
 ) -> Case:
     training = read_real(cohort.role((ROLE_OF | dict(roles or {}))["training"], MIN_PATIENTS), image_size)
     frozen = None if models_dir is None else NetworkEmbedder(load_recorded(models_dir, "identity"), device=device)
-    knowledge = AttackerKnowledge(training, parts["own"], parts["choice"], frozen, anonymize)
+    knowledge = AttackerKnowledge(training, parts["own"], parts["choice"], frozen, anonymize, parts.get("members"))
     judged = parts["judged"]
     knowledge.refuse_overlap(judged)
     facts = [training.content_hash, anonymizer, judged.release.system, judged.release.policy]
     facts += [f"{name} {p.real.content_hash} {p.release.content_hash}" for name, p in sorted(parts.items())]
     facts.append("" if models_dir is None else read_index(models_dir)["identity"]["sha256"])
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
-    return Case(knowledge, judged, digest, parts.get("members"))
+    return Case(knowledge, judged, digest)

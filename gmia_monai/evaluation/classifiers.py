@@ -23,6 +23,7 @@ from jaxtyping import Float, Float32
 from scipy.special import expit
 from torch import Tensor
 
+from gmia_monai.attacks.base import TooLittleDataError
 from gmia_monai.attacks.training import Schedule, train
 from gmia_monai.data.release import hash_pixels
 from gmia_monai.dicom.atomic import atomic_path
@@ -114,10 +115,10 @@ class ClassifierStore:
         positives, known = np.nansum(choice.labels, axis=0), (~np.isnan(choice.labels)).sum(axis=0)
         self._chosen_by = np.flatnonzero((positives >= _CHOICE_POSITIVES) & (positives < known))
         if len(self._chosen_by) == 0:
-            raise UsageError(
+            raise TooLittleDataError(
                 "GM-U349",
                 "no finding has enough positives to choose a checkpoint by",
-                got=int(positives.max()),
+                got=int(positives.max(initial=0)),
                 expected=f"at least {_CHOICE_POSITIVES} in the choice role",
             )
 

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-TRAINED_ATTACKS = ("attribute", "inversion")
+TRAINED_ATTACKS = ("attribute", "inversion", "membership")
 PROBES = ("fidelity", "utility")
 ONE_TO_ONE_ATTACKS = ("verification", "retrieval", "linkability", "singling_out", "attribute", "inversion")
 
@@ -95,7 +95,9 @@ def make_attacks(
             made[name] = FidelityProbe.from_weights(models_dir, n_boot, device)
             continue
         if name == "utility":
-            made[name] = TransferProbe(case.members, cache_dir, seeds=utility_seeds, n_boot=n_boot, device=device)
+            made[name] = TransferProbe(
+                case.knowledge.members, cache_dir, seeds=utility_seeds, n_boot=n_boot, device=device
+            )
             continue
         if name == "verification":
             settings = {"seeds": tuple(seeds), "n_boot": n_boot}
@@ -141,7 +143,7 @@ def unfit_attacks(case: Case) -> dict[str, str]:
         unfit = dict.fromkeys(
             ONE_TO_ONE_ATTACKS, f"the release is {case.judged.release.kind}: no single source an image"
         )
-    if case.members is None:
+    if case.knowledge.members is None:
         unfit["membership"] = "no release of patients that the system was trained on"
         unfit["utility"] = "no release of patients of the training role to learn from"
     return unfit

@@ -79,6 +79,8 @@ class ReportHandler:
     Args:
         lines: the handler that keeps the lines.
         tracker: MLflow run to log it in; attach this one first, for the run ends when its engine does.
+        judged: release and real images, for pictures.
+        n_shown: patients of whom a real and a released image are shown; 0 unless they may be.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class ReportHandler:
 
 
 def report_handlers(
-    lines: AttackLines, tracker: RunTracker, judged: Judged | None = None, n_shown: int = 0
+    lines: AttackLines, tracker: RunTracker | None, judged: Judged | None = None, n_shown: int = 0
 ) -> list[ReportHandler]:
     """For :class:`gmia_monai.evaluation.command.Judgement`."""
     return [ReportHandler(lines, tracker, judged, n_shown)]

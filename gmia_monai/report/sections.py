@@ -189,7 +189,7 @@ def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
     table = {(r.name.split(".")[0], r.name.split(".")[1], r.attacker): r for r in lines}
     rows = [
         [f"{direction.replace('_', ' ')}, {attacker}"]
-        + [_withlimits(table.get((figure, direction, attacker))) for figure in ("rank_1", "rank_5", "map_at_r")]
+        + [with_limits(table.get((figure, direction, attacker))) for figure in ("rank_1", "rank_5", "map_at_r")]
         for direction, attacker in keys
     ]
     curves = {
@@ -283,5 +283,5 @@ def limits(result: Result) -> str:
     return f"{result.low:.{digits}f} to {result.high:.{digits}f}"
 
 
-def _withlimits(result: Result | None) -> str:
+def with_limits(result: Result | None) -> str:
     return "–" if result is None else f"{number(result)} ({limits(result)})"

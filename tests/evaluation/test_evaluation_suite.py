@@ -91,13 +91,13 @@ def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
     lines = (out / "results.jsonl").read_bytes()
     with caplog.at_level("INFO"):
         _run(case, "unchanged", out)
+    n = len(ATTACKS) + len(PROBES)
     assert "all attacks are done already" in caplog.text
     assert (out / "results.jsonl").read_bytes() == lines
     (next((out / "attacks").glob("singling_out.*"))).unlink()
     caplog.clear()
     with caplog.at_level("INFO"):
         _run(case, "unchanged", out)
-    n = len(ATTACKS) + len(PROBES)
     assert f"{n - 1} of {n} attacks are done" in caplog.text and (out / "results.jsonl").read_bytes() == lines
 
 
@@ -240,10 +240,10 @@ def test_a_system_at_hand_gives_attackers_the_system(case, tmp_path):
 def test_members_are_those_of_the_training_role(case):
     cohort = read_manifest(case / "real" / "manifest.csv")
     whole = make_case(cohort, Unchanged(), SIZE)
-    assert whole.members is not None and {r for r in whole.members.real.cohort.roles} == {"S"}
-    assert len(make_case(cohort, Unchanged(), SIZE, n_members=5).members.real) == 5
-    assert make_case(cohort, Unchanged(), SIZE, n_members=0).members is None
-    assert read_case(cohort, case / "unchanged", SIZE).members is None, "the folder holds none of them"
+    assert whole.knowledge.members is not None and {r for r in whole.knowledge.members.real.cohort.roles} == {"S"}
+    assert len(make_case(cohort, Unchanged(), SIZE, n_members=5).knowledge.members.real) == 5
+    assert make_case(cohort, Unchanged(), SIZE, n_members=0).knowledge.members is None
+    assert read_case(cohort, case / "unchanged", SIZE).knowledge.members is None, "the folder holds none of them"
 
 
 def test_generated_and_k_to_one_releases_are_judged_by_what_makes_sense(case, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shutil
 import subprocess
@@ -10,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attack_cohorts import SIZE, judged
+from PIL import Image
 
 from gmia_monai.errors import UsageError
+from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.intervals import Interval
 from gmia_monai.metrics.results import RunContext
-from gmia_monai.report.evaluation import evaluation_report
+from gmia_monai.report.evaluation import evaluation_report, report_handlers
 
 BROWSER = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
 
@@ -105,10 +110,77 @@ def test_lines_of_two_systems_or_none_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def _more():
+    """Lines of the sections that a whole evaluation has."""
+    context = RunContext("gmia m=-0.5", "cxr64")
+    shared = {"n_patients": 300, "n_images": 1000}
+    sound = {"non_inferior_at_0.02": True}
+    return [
+        context.result("verification_auc_years.T1.worst.5_to_10.v1", Interval(0.7, 0.6, 0.8), **shared),
+        context.result("verification_auc_subgroup.T1.worst.sex_F.v1", Interval(0.66, 0.6, 0.7), **shared),
+        context.result("verification_auc_budget.T1.1_of_2.v1", Interval(0.75, 0.7, 0.8), **shared),
+        context.result("utility_macro_auroc.released_to_real.small.v1", Interval(0.68, 0.66, 0.7), **shared),
+        context.result("utility_macro_auroc.real_to_real.small.v1", Interval(0.69, 0.67, 0.71), **shared),
+        context.result(
+            "utility_macro_auroc_loss.released_to_real.small.v1", Interval(0.01, 0.0, 0.019), extra=sound, **shared
+        ),
+        context.result("membership_auc.worst.v1", Interval(0.69, 0.66, 0.73), **shared),
+        context.result("inversion_left_out.v1", float("nan"), extra={"reason": "k_to_one <release>"}, **shared),
+    ]
+
+
+MORE_DATA = DATA | {
+    "years/T1/worst": np.array([[0.5, 3.0], [0.8, 0.7], [0.75, 0.6], [0.85, 0.8]]),
+    "patient_risk/T1/worst": np.stack([np.linspace(0, 1, 30), np.linspace(0.2, 0.8, 30)]),
+    "budget/T1": np.array([[100.0, 200.0], [0.7, 0.75], [0.65, 0.7], [0.75, 0.8]]),
+}
+
+
+def test_each_section_stands_where_there_are_lines_for_it(tmp_path):
+    page = evaluation_report(_results() + _more(), tmp_path / "r.html", MORE_DATA).read_text()
+    for title in (
+        *["Patients and subgroups", "Years between the images", "The attacker&#39;s budget", "Membership", "Left out"],
+        *["What is left for diagnosis"],
+    ):
+        assert f"<h2>{title}</h2>" in page, title
+    assert "k_to_one &lt;release&gt;" in page
+    row = re.search(r"<tr><td>released to real, small</td>(.*?)</tr>", page, re.S)
+    assert row is not None and re.findall(r">([^<>]+)</td>", row.group(1))[-2:] == ["0.010 (0.000 to 0.019)", "yes"]
+    assert page.count("<svg") == 6
+    plain = evaluation_report(_results(), tmp_path / "p.html", DATA).read_text()
+    assert "Years between" not in plain and "Left out" not in plain
+
+
+def test_images_are_shown_only_where_asked_and_with_a_banner(tmp_path):
+    images = np.linspace(0, 1, 3 * 16 * 16, dtype=np.float32).reshape(3, 1, 16, 16)
+    hidden = evaluation_report(_results(), tmp_path / "a.html", DATA).read_text()
+    assert "<img" not in hidden and 'class="banner"' not in hidden
+    shown = evaluation_report(_results(), tmp_path / "b.html", DATA, shown=(images, 1 - images)).read_text()
+    assert 'class="banner"' in shown
+    code = re.search(r'src="data:image/png;base64,([^"]+)"', shown)
+    assert code is not None
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(code.group(1))))).astype(float)
+    assert picture.shape == (64, 96)
+    # Real images stand above: the first begins dark, its negative bright.
+    assert picture[:8, :8].mean() < 30 and picture[32:40, :8].mean() > 225
+
+
+def test_the_handler_shows_one_image_a_patient(tmp_path):
+    lines = AttackLines(tmp_path, "ab" * 8, ["verification"])
+    lines.path("verification").parent.mkdir()
+    lines.path("verification").write_text("".join(r.to_json() + "\n" for r in _results()))
+    page = report_handlers(lines, None, judged("unchanged"), n_shown=5)[0].finish().read_text()
+    code = re.search(r'base64,([^"]+)"', page)
+    assert code is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(code.group(1))))
+    assert picture.size == (5 * 2 * SIZE, 2 * 2 * SIZE)
+    assert "<img" not in report_handlers(lines, None, judged("unchanged"))[0].finish().read_text()
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [360, 800, 1400])
 def test_a_browser_shows_it_without_errors(tmp_path, width):
-    page = evaluation_report(_results(), tmp_path / "report.html", DATA)
+    page = evaluation_report(_results() + _more(), tmp_path / "report.html", MORE_DATA)
     picture = tmp_path / "page.png"
     done = subprocess.run(
         [
