@@ -91,7 +91,11 @@ class AnonymeterAttack:
         self._knowledge: AttackerKnowledge | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits the attackers; chooses sign and margin on V2 releases."""
+        """Fits the attackers; chooses sign and margin on V2 releases.
+
+        Raises:
+            TooLittleDataError: ``GM-U356`` where these have fewer than two source patients.
+        """
         self._knowledge = knowledge
         self._fitted = self.attackers.embedding(self.seed, knowledge)
         for name, attacker in self._fitted.items():
@@ -131,6 +135,8 @@ class AnonymeterAttack:
         choice = knowledge.choice
         patients = choice.release.source_patients(choice.real.cohort)
         images = _one_image_each(patients, set().union(*patients))
+        if len(images) < 2:
+            raise TooLittleDataError("GM-U356", "too few patients behind the release of V2", got=len(images))
         released = _embed(attacker, "released", choice.release.pixels[images])
         similarity = attacker.compare_all(released, attacker.embeddings(choice)[1])
         own = np.array([np.isin(choice.real.cohort.patient_index, sorted(patients[i])) for i in images])

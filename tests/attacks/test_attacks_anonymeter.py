@@ -8,7 +8,7 @@ from attack_cohorts import judged, knowledge, real_images
 
 from gmia_monai.attacks.anonymeter import AnonymeterAttack, isolates, linked, secrets
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.release import Release
 from gmia_monai.errors import UsageError
@@ -89,7 +89,10 @@ def test_what_cannot_be_asked_is_refused():
     attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}))
     with pytest.raises(UsageError, match="GM-U311"):
         attack.score(judged("noise"), CONTEXT)
-    attack.fit(knowledge("noise"))
-    real = real_images("t")
-    with pytest.raises(UsageError, match="GM-U356"):
-        attack.score(Judged(real, Release("generated", real.pixels, ((),) * len(real))), CONTEXT)
+    known = knowledge("noise")
+    attack.fit(known)
+    generated = [Judged(r, Release("generated", r.pixels, ((),) * len(r))) for r in map(real_images, "tv")]
+    with pytest.raises(TooLittleDataError, match="GM-U356"):
+        attack.score(generated[0], CONTEXT)
+    with pytest.raises(TooLittleDataError, match="GM-U356"):
+        attack.fit(AttackerKnowledge(known.training, known.own, generated[1], known.frozen))
