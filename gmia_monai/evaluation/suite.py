@@ -43,7 +43,7 @@ TRAINED_ATTACKS = ("attribute", "inversion", "membership")
 PROBES = ("fidelity", "utility")
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
-    *("attribute", "inversion", "budget", "anonymeter"),
+    *("attribute", "inversion", "budget"),
 )
 
 
@@ -104,6 +104,8 @@ def make_attacks(
             continue
         if name == "verification":
             settings = {"seeds": tuple(seeds), "n_boot": n_boot}
+        elif name == "budget":
+            settings["seed"] = tuple(seeds)
         elif name in TRAINED_ATTACKS:
             settings["device"] = device
             if train_steps is not None:
