@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from gmia_monai.errors import GmiaError
-from gmia_monai.metrics.results import Result, read_results
+from gmia_monai.metrics.results import Result
+from gmia_monai.report.page import write_page
 
 __all__ = ["main", "results_markdown"]
 
@@ -156,23 +152,8 @@ def _count(number: int | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: read result lines, write the page (temporary file, then rename)."""
-    parser = argparse.ArgumentParser(prog="python -m gmia_monai.report.tables", description=__doc__)
-    parser.add_argument("results", type=Path, help="a .jsonl file or a folder of them")
-    parser.add_argument("output", type=Path, help="the Markdown page to write")
-    options = parser.parse_args(arguments)
-    try:
-        results = read_results(options.results)
-    except GmiaError as error:
-        sys.stderr.write(f"{error}\n")
-        return int(error.exit_code)
-    command = f"python -m gmia_monai.report.tables {options.results.as_posix()} {options.output.as_posix()}"
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = options.output.with_name(f".{options.output.name}.tmp")
-    temporary.write_text(results_markdown(results, command), encoding="utf-8")
-    os.replace(temporary, options.output)  # noqa: PTH105
-    sys.stdout.write(f"{options.output.name}: {len(results)} results\n")
-    return 0
+    """Command line: reads result lines, writes the page."""
+    return write_page("gmia_monai.report.tables", __doc__, results_markdown, arguments)
 
 
 if __name__ == "__main__":
