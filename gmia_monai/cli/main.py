@@ -56,6 +56,7 @@ def evaluate(
         "bundle/models"
     ),
     system: Annotated[str, typer.Option(help="Name for the result lines; that of the folder if not given.")] = "",
+    policy: Annotated[str, typer.Option(help="pseudonymous, unlinkable, k_anonymous, or nothing.")] = "",
     image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
@@ -88,6 +89,7 @@ def evaluate(
         dataset_dir=dataset_dir,
         links=links,
         system=system,
+        policy=policy,
         image_size=image_size,
     )
     for result in results:

@@ -93,6 +93,8 @@ def band_picture(data: Float[np.ndarray, "4 n"], label: str, *, log: bool = Fals
     axes.set(xlabel=label, ylabel="AUC", ylim=(min(0.4, float(np.nanmin(low)) - 0.02), 1.01))
     if log:
         axes.set_xscale("log")
+        axes.set_xticks(place, [f"{x:,.0f}" for x in place])
+        axes.minorticks_off()
     return _svg(figure)
 
 

@@ -48,7 +48,14 @@ def _of(results: Sequence[Result], *prefixes: str) -> list[Result]:
 
 
 def _plain_rows(lines: Sequence[Result]) -> list[list[str]]:
-    return [[_spoken(r.name), number(r), limits(r), f"{r.n_patients or 0:,}"] for r in lines]
+    """The last part of each name says what is particular to the line."""
+    kinds = {"patient_risk": "risk, ", "verification_auc_subgroup": "AUC, ", "verification_auc_budget_gain": "gain, "}
+    rows = []
+    for r in lines:
+        figure, *parts = r.name.removesuffix(".v1").split(".")
+        label = kinds.get(figure, "") + parts[-1].replace("_", " ")
+        rows.append([label, number(r), limits(r), f"{r.n_patients or 0:,}"])
+    return rows
 
 
 def _spoken(name: str) -> str:
@@ -259,7 +266,7 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
     }
     sections = []
     for title, (prefix, note) in topics.items():
-        lines = [r for r in results if r.name.startswith(prefix)]
+        lines = [r for r in results if r.name.startswith(prefix) and "_left_out." not in r.name]
         if lines:
             rows = [[_spoken(r.name), number(r), limits(r)] for r in lines]
             header = ["figure", "value", "95 %"]
