@@ -21,6 +21,9 @@ from gmia_monai.weights import load_weights
 __all__ = ["save_trained", "start_from", "start_verifier_from"]
 
 _log = logging.getLogger(__name__)
+# Mean differences of sigmoids of unit normal numbers: 0.23 between strangers; below this value, one person.
+_MIDDLE = 0.18
+_SLOPE = 64.0
 
 
 def start_from(network: nn.Module, path: PathLike | None) -> nn.Module:
@@ -36,7 +39,7 @@ def start_verifier_from(network: SiameseVerifier, path: PathLike | None) -> Siam
     """Fills a verifier from an identity encoder before training; an empty path leaves it as it was initialised.
 
     The trunk is taken as it is, and the last layer with its batch normalisation folded in, so that features are the
-    sigmoid of normalised embeddings and their differences tell patients apart from the first step on.
+    sigmoid of normalised embeddings. The head begins as a threshold on their mean difference.
 
     Raises:
         IntegrityError: as :func:`gmia_monai.networks.load_network`.
@@ -62,6 +65,9 @@ def start_verifier_from(network: SiameseVerifier, path: PathLike | None) -> Siam
     with torch.no_grad():
         network.fc.weight.copy_(scale[:, None] * given.fc.weight)
         network.fc.bias.copy_(scale * (given.fc.bias - norm.running_mean) + norm.bias)
+        # Else the first steps would pull the features apart to make up for a head that is too weak.
+        network.head.weight.fill_(-_SLOPE / network.head.in_features)
+        network.head.bias.fill_(_SLOPE * _MIDDLE)
     return network
 
 

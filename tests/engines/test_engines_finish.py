@@ -21,13 +21,13 @@ def test_a_verifier_starts_with_the_normalised_embedding_of_an_encoder(tmp_path)
         given.norm.bias.normal_()
     save_network(tmp_path / "arcface.safetensors", given, ARGUMENTS)
     network = SiameseVerifier("small_iresnet_pooled", 8)
-    head = network.head.weight.clone()
     assert start_verifier_from(network, tmp_path / "arcface.safetensors") is network
     image = torch.rand(4, 1, 32, 32)
     with torch.no_grad():
         expected = torch.sigmoid(given.eval()(image))
         assert torch.allclose(network.eval()(image), expected, atol=1e-4)
-    assert torch.equal(network.head.weight, head)
+        near, far = torch.full((2, 8), 0.5), torch.stack([torch.full((8,), 0.5), torch.full((8,), 0.9)])
+        assert network.compare(*near) > 0 > network.compare(*far)
     assert all(p.requires_grad for p in network.parameters()), "it goes on learning"
 
 
