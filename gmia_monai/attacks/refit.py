@@ -88,12 +88,19 @@ class RefitPair(nn.Module):
         self.released = copy.deepcopy(network).requires_grad_(True)
         self.real = self.released if shared else copy.deepcopy(network).requires_grad_(True)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
+        self.sign: Tensor
+        self.register_buffer("sign", torch.tensor(1.0))
 
     def compare(self, a: Tensor, b: Tensor) -> Tensor:
         """Score of pairs of embeddings, higher for one person."""
         if isinstance(self.released, SiameseVerifier):
-            return self.released.compare(a, b)
-        return F.cosine_similarity(a, b, dim=-1)
+            return self.sign * self.released.compare(a, b)
+        return self.sign * F.cosine_similarity(a, b, dim=-1)
+
+    def turn(self) -> None:
+        """Reads scores the other way round: where a system inverts identity, the start is then a good one, not the
+        worst."""
+        self.sign.neg_()
 
     def matrix(self, released: Tensor, real: Tensor) -> Tensor:
         """Scaled score of each released image with each of the other side, ``[b, b]``."""

@@ -89,8 +89,9 @@ def make_attacks(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
+    frozen = [] if models_dir is None else attacker_weights(models_dir, "identity")
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
-    pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir)))
+    pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir), frozen))
     made: dict[str, Attack] = {}
     for name in names:
         settings: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
@@ -132,6 +133,7 @@ def usable_attackers(case: Case, arcface: Sequence[PathLike], snn: Sequence[Path
         "adaptive_released": one_to_one and bool(arcface),
         "adaptive_cross": one_to_one and bool(arcface),
         "adaptive_cross_snn": one_to_one and bool(snn),
+        "adaptive_cross_frozen": one_to_one and case.knowledge.frozen is not None,
         "averaging": one_to_one and bool(arcface),
         "owner": one_to_one and bool(arcface) and case.knowledge.anonymize is not None,
     }

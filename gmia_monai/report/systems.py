@@ -29,9 +29,9 @@ HEADLINE: Columns = {
 UTILITY: Columns = {
     "AUROC, trained on the release": ("utility_macro_auroc.released_to_real.small.v1", None),
     "loss": ("utility_macro_auroc_loss.released_to_real.small.v1", None),
-    "loss, other architecture": ("utility_macro_auroc_loss.released_to_real.densenet.v1", None),
+    "loss, other architecture": ("utility_macro_auroc_loss.released_to_real.small_densenet.v1", None),
     "loss, tested on the release": ("utility_macro_auroc_loss.real_to_released.small.v1", None),
-    "KID": ("fidelity_kid.v1", None),
+    "KID": ("kid.loss.v1", None),
     "PSNR": ("fidelity_psnr.v1", None),
 }
 PAPER_3 = ("f1", "accuracy", "tar", "frr")

@@ -202,3 +202,24 @@ def test_attackers_with_the_same_refit_share_it(weights, monkeypatch):
     assert len(calls) == 2, "one against real images, one among released ones; a system without chance has no others"
     makers["adaptive_cross"]().fit(known, 1)
     assert len(calls) == 3
+
+
+def test_a_system_that_inverts_identity_gives_the_refit_a_good_start(weights):
+    """Where the farthest match is the right one, the score is turned before the first update."""
+    network = load_network(weights["arcface"][0])
+    pair = RefitPair(network, shared=False)
+    a, b = torch.randn(2, 5, 32)
+    before = pair.compare(a, b)
+    pair.turn()
+    assert torch.equal(pair.compare(a, b), -before) and pair.state_dict()["sign"] == -1
+    # Identity at the far side of the encoder: refitted for no update at all, the attacker must be right already.
+    attacker = AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", RefitRecipe(steps=1, patients=4, lr=0.0))
+    attacker._validate = lambda pair, judged, threat: 0.1 if pair.sign > 0 else 0.9  # type: ignore[method-assign]
+    attacker.fit(knowledge("negative"), 0)
+    assert attacker.compare(a[:1], a[:1]).item() == pytest.approx(-1.0)
+
+
+def test_the_optimisers_own_encoder_can_be_refitted(weights):
+    made = make_attackers(["adaptive_cross_frozen"], recipe=PLAIN, frozen=weights["arcface"])
+    attacker = made["adaptive_cross_frozen"]()
+    assert attacker.weights == tuple(weights["arcface"]) and attacker.against == "real"

@@ -37,17 +37,19 @@ def make_attackers(
     recipe: RefitRecipe | None = None,
     device: str = "cpu",
     store: RefitStore | None = None,
+    frozen: Sequence[PathLike] = (),
 ) -> dict[str, Callable[[], Attacker]]:
     """Name to a function that makes the attacker.
 
     Args:
-        names: of :data:`ATTACKERS`; ``adaptive_released`` and ``adaptive_cross`` can have ``_snn`` behind them to start
-            from the Siamese network instead of the ArcFace one.
+        names: of :data:`ATTACKERS`; ``adaptive_released`` and ``adaptive_cross`` can have ``_snn`` or ``_frozen``
+            behind them to start from the Siamese network or the optimiser's own encoder instead of the ArcFace one.
         arcface: weights files of the ArcFace attacker, one a seed.
         snn: weights files of the Siamese one.
         recipe: how adaptive attackers are refitted.
         device: where networks run.
         store: keeps refitted networks; None: in memory, so that attackers that share one refit it once.
+        frozen: weights file of the encoder that the system optimised against.
 
     Raises:
         UsageError: ``GM-U319`` for a name that is none.
@@ -56,7 +58,10 @@ def make_attackers(
     adaptive = {"adaptive_released": "released", "adaptive_cross": "real"}
     made: dict[str, Callable[[], Attacker]] = {}
     for name in names:
-        base, weights = (name.removesuffix("_snn"), snn) if name.endswith("_snn") else (name, arcface)
+        base, weights = name, arcface
+        for suffix, start in (("_snn", snn), ("_frozen", frozen)):
+            if name.endswith(suffix):
+                base, weights = name.removesuffix(suffix), start
         if base in adaptive:
             made[name] = lambda n=name, w=weights, a=adaptive[base]: AdaptiveAttacker(
                 n, w, a, recipe, device=device, store=store

@@ -101,6 +101,8 @@ class AdaptiveAttacker(EmbeddingAttacker):
         pair = RefitPair(network, shared=shared).to(self.device)
         if not self.store.fill(key, pair):
             validate = partial(self._validate, judged=knowledge.choice, threat="T3" if shared else "T1")
+            if validate(pair) < 0.5:
+                pair.turn()
             refit(pair, released, other, recipe=self.recipe, seed=seed, validate=validate, device=self.device)
             self.store.keep(key, pair)
         self._take(pair)
