@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.errors import GmiaError
 from gmia_monai.metrics.results import Result, read_results
 
@@ -28,6 +27,8 @@ def write_page(
         render: makes the page of the lines and of the command.
         arguments: of the command line; None: those of the process.
     """
+    from gmia_monai.dicom.atomic import atomic_path  # its room loads Pillow
+
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("results", type=Path, help="a .jsonl file or a folder of them")
     parser.add_argument("output", type=Path, help="the Markdown page to write")

@@ -85,7 +85,8 @@ def test_every_imported_package_is_required(metadata):
     others = imported - set(sys.stdlib_module_names) - {"gmia_monai", "monai", "torch", "numpy"}
     needed = {normal(owners.get(name, [name])[0]) for name in others}
     assert {"pydicom", "safetensors", "pytorch-ignite"} <= needed
-    assert needed <= {normal(name) for name in metadata["required_packages_version"]}
+    named = metadata["required_packages_version"] | metadata["optional_packages_version"]
+    assert needed <= {normal(name) for name in named}
 
 
 def test_the_providers_of_data_and_method_are_named(metadata):
