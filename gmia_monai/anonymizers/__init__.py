@@ -7,7 +7,17 @@ from gmia_monai.anonymizers.controls import Noise, Reconstruction, Unchanged
 from gmia_monai.anonymizers.gmia import GMIA
 from gmia_monai.anonymizers.store import UnitStore
 
-__all__ = ["ANONYMIZERS", "GMIA", "Anonymizer", "ImageAnonymizer", "Noise", "Outcome", "Reconstruction", "UnitStore"]
+__all__ = [
+    "ANONYMIZERS",
+    "GMIA",
+    "Anonymizer",
+    "ImageAnonymizer",
+    "Noise",
+    "Outcome",
+    "Reconstruction",
+    "Unchanged",
+    "UnitStore",
+]
 
 ANONYMIZERS: dict[str, type[ImageAnonymizer]] = {
     "identity": Unchanged,

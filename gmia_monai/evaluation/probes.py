@@ -125,11 +125,11 @@ class TransferProbe:
         """Lines of :func:`gmia_monai.evaluation.transfer.evaluate_transfer`.
 
         Raises:
-            UsageError: ``GM-U347`` … ``GM-U349`` as there; ``GM-U323`` before :meth:`fit` or without a release to learn
+            UsageError: ``GM-U347`` … ``GM-U349`` as there; ``GM-U331`` before :meth:`fit` or without a release to learn
                 from.
         """
         if self._knowledge is None or self.training is None:
-            raise UsageError("GM-U323", "training on a release needs a release of the training role")
+            raise UsageError("GM-U331", "training on a release needs a release of the training role")
         return evaluate_transfer(
             self.training,
             judged,

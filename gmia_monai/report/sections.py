@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,12 @@ def _section(title: str, note: str, header: Sequence[str], rows: Sequence[Sequen
     return {"title": title, "note": note, "header": list(header), "rows": rows, "pictures": list(pictures)}
 
 
+def _pictures(
+    data: Mapping[str, np.ndarray], kind: str, draw: Callable[[np.ndarray], Any], caption: str
+) -> list[dict[str, Any]]:
+    return [{"svg": draw(curve), "caption": caption} for name, curve in data.items() if name.startswith(f"{kind}/")]
+
+
 def _of(results: Sequence[Result], *prefixes: str) -> list[Result]:
     return [r for r in results if r.name.startswith(prefixes)]
 
@@ -66,11 +72,8 @@ def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[st
     lines = _of(results, "verification_auc_years")
     if not lines:
         return None
-    pictures = [
-        {"svg": band_picture(curve, "years between the images"), "caption": "The worst attacker; band: 95 % interval."}
-        for name, curve in data.items()
-        if name.startswith("years/")
-    ]
+    caption = "The worst attacker; band: 95 % interval."
+    pictures = _pictures(data, "years", lambda curve: band_picture(curve, "years between the images"), caption)
     note = "Does time hide a person? AUC of the worst attacker by the years between the two images."
     header = ("years", "AUC", "95 %", "patients")
     return _section("Years between the images", note, header, _plain_rows(lines), pictures)
@@ -80,11 +83,8 @@ def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict
     lines = _of(results, "patient_risk", "verification_auc_subgroup")
     if not lines:
         return None
-    pictures = [
-        {"svg": risk_picture(curve), "caption": "Each patient's risk, sorted; the dotted line is what chance gives."}
-        for name, curve in data.items()
-        if name.startswith("patient_risk/")
-    ]
+    caption = "Each patient's risk, sorted; the dotted line is what chance gives."
+    pictures = _pictures(data, "patient_risk", risk_picture, caption)
     note = (
         "The mean says little to the patient who is found most easily. Risk of a patient: how often one of their pairs "
         "outscores a pair of two people, for the worst attacker. Then subgroups."
@@ -97,11 +97,8 @@ def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[s
     lines = _of(results, "verification_auc_budget")
     if not lines:
         return None
-    pictures = [
-        {"svg": band_picture(curve, "training pairs", log=True), "caption": "AUC of the refitted attacker."}
-        for name, curve in data.items()
-        if name.startswith("budget/")
-    ]
+    caption = "AUC of the refitted attacker."
+    pictures = _pictures(data, "budget", lambda curve: band_picture(curve, "training pairs", log=True), caption)
     note = (
         "Would an attacker with more releases win? The refitted attacker with an eighth, a quarter, a half and all of "
         "the patients of A. A curve that still rises at its end says that the headline is no limit."

@@ -16,10 +16,10 @@ from gmia_monai.anonymizers import (
     Noise,
     Outcome,
     Reconstruction,
+    Unchanged,
     UnitStore,
 )
 from gmia_monai.anonymizers.base import image_seeds
-from gmia_monai.anonymizers.controls import Unchanged
 from gmia_monai.networks import load_anonymizer
 
 STEPS = {"max_steps": 2, "min_steps": 2, "lambda_id": 1.0, "margin_cos": -1.0}

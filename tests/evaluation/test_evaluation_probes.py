@@ -58,7 +58,7 @@ def test_training_on_the_release_itself_loses_nothing(tmp_path):
 def test_training_needs_a_release_to_learn_from(tmp_path):
     probe = TransferProbe(None, tmp_path)
     probe.fit(knowledge("unchanged"))
-    with pytest.raises(UsageError, match="GM-U323"):
+    with pytest.raises(UsageError, match="GM-U331"):
         probe.score(judged("unchanged"), CONTEXT)
 
 

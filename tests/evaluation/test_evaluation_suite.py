@@ -15,8 +15,7 @@ from attack_cohorts import SIZE, real_images
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from gmia_monai.anonymizers import UnitStore
-from gmia_monai.anonymizers.controls import Unchanged
+from gmia_monai.anonymizers import Unchanged, UnitStore
 from gmia_monai.attacks import ATTACKS
 from gmia_monai.cli import main as cli
 from gmia_monai.data.manifest import read_manifest
@@ -87,6 +86,7 @@ def test_it_rings_on_unchanged_images_and_resumes(case, tmp_path, caplog):
     worst = results["verification_auc.T2.worst.v1", "random"]
     assert worst.value > 0.95 and worst.system == "unchanged" and worst.n_patients == 8
     assert results["verification_auc.T1.metadata.v1", "random"].value < 0.95
+    assert results["verification_auc.T2.adaptive_cross_frozen.v1", "random"].value > 0.9
     assert {r.identity for r in read_results(out / "results.jsonl")} == {r.identity for r in results.values()}
     lines = (out / "results.jsonl").read_bytes()
     with caplog.at_level("INFO"):
