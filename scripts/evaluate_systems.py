@@ -20,7 +20,7 @@ from gmia_monai.metrics.results import append_results
 from gmia_monai.report.evaluation import report_handlers
 
 # Larger steps than the published 0.01, with momentum, for two cores; chosen on V1.
-FAST = {"lr": 0.15, "betas": [0.7, 0.99], "max_steps": 100}
+FAST = {"lr": 0.15, "betas": [0.7, 0.99], "max_steps": 100, "bfloat16": True, "unit_size": 64}
 SYSTEMS: dict[str, Callable[[Path, str], ImageAnonymizer]] = {
     "unchanged": lambda models, device: Unchanged(),
     "noise": lambda models, device: Noise(),

@@ -78,12 +78,11 @@ class AnonymeterAttack:
     Args:
         attackers: those of them that embed images are used.
         seed: of the attackers, of the images that are held of each patient and of the baselines.
-        n_boot: not used: with one guess a patient, Wilson's interval needs no resamples.
     """
 
     name = "anonymeter"
 
-    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+    def __init__(self, attackers: AttackerPool, seed: int = 0) -> None:
         self.attackers = attackers
         self.seed = seed
         self._fitted: dict[str, EmbeddingAttacker] = {}

@@ -78,7 +78,6 @@ class AttributeAttack:
     """Sex, age band and view from released images.
 
     Args:
-        attackers: not used: the network is the attack's own; there so that all attacks are made alike.
         seed: of the network and its training.
         n_boot: bootstrap resamples.
         schedule: how long it is trained.
@@ -89,7 +88,6 @@ class AttributeAttack:
 
     def __init__(
         self,
-        attackers: object = None,
         seed: int = 0,
         n_boot: int = 500,
         schedule: Schedule | None = None,

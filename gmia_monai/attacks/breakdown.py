@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gmia_monai.attacks.attribute import ATTRIBUTES, attribute_classes
+from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import MAX_AGE_GAP_YEARS, Pairs
 from gmia_monai.metrics.intervals import Interval, pair_bootstrap_over_seeds, patient_bootstrap, wilson_interval
@@ -88,9 +89,9 @@ def patient_risk(scored: ScoredPairs, thresholds: Sequence[float], seed: int = 0
             has none.
     """
     pairs = scored.pairs
-    place = np.mean([_place(scores, scores[~pairs.same]) for scores in scored.per_seed], axis=0)
-    passed = np.mean([s >= t for s, t in zip(scored.per_seed, thresholds, strict=True)], axis=0) > 0.5
     positive, negative = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
+    place = np.mean([_place(s, s[negative], pairs.weight[negative]) for s in scored.per_seed], axis=0)
+    passed = np.mean([s >= t for s, t in zip(scored.per_seed, thresholds, strict=True)], axis=0) > 0.5
     _, member = np.unique(pairs.patient_first[positive], return_inverse=True)
 
     def by_patient(rows: Int[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray]:
@@ -100,17 +101,24 @@ def patient_risk(scored: ScoredPairs, thresholds: Sequence[float], seed: int = 0
     by_image = negative[np.argsort(pairs.first[negative], kind="stable")]
     low = np.searchsorted(pairs.first[by_image], pairs.first[positive], side="left")
     high = np.searchsorted(pairs.first[by_image], pairs.first[positive], side="right")
-    low, high = np.where(high > low, low, 0), np.where(high > low, high, len(by_image))
+    summed = np.concatenate([[0.0], np.cumsum(pairs.weight[by_image])])
+    some = summed[high] > summed[low]
+    low, high = np.where(some, summed[low], 0.0), np.where(some, summed[high], summed[-1])
     rng = np.random.default_rng(seed)
-    draws = [by_patient(by_image[rng.integers(low, high)]) for _ in range(_CHANCE_DRAWS)]
+    draws = [
+        by_patient(by_image[np.searchsorted(summed[1:-1], rng.uniform(low, high), side="right")])
+        for _ in range(_CHANCE_DRAWS)
+    ]
     risk, found = by_patient(positive)
     return PatientRisk(risk, found, np.stack([d[0] for d in draws]), np.stack([d[1] for d in draws]))
 
 
-def _place(scores: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Share of the negatives below each score, ties one half."""
-    ranked = np.sort(negatives)
-    return (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / (2 * len(ranked))
+def _place(scores: np.ndarray, negatives: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Share of the negatives' weight below each score, ties one half."""
+    order = np.argsort(negatives, kind="stable")
+    ranked, below = negatives[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+    left, right = (below[np.searchsorted(ranked, scores, side)] for side in ("left", "right"))
+    return (left + right) / (2 * below[-1])
 
 
 def breakdown(
@@ -160,18 +168,23 @@ class _Lines:
         self.results: list[Result] = []
 
     def auc(self, figure: str, part: str, scored: ScoredPairs, kept: Bool[np.ndarray, "n"]) -> Interval:
-        """A line for some of the pairs, each patient of equal weight among them."""
+        """A line for some of the pairs, weighed anew: each patient and each image as :class:`Pairs` says."""
         pairs = scored.pairs
         same, first, second = pairs.same[kept], pairs.patient_first[kept], pairs.patient_second[kept]
         per_patient = np.bincount(first[same], minlength=1)
-        weight = np.where(same, 1.0 / np.maximum(per_patient[np.minimum(first, len(per_patient) - 1)], 1), 1.0)
+        alike = 1.0 / (per_patient[first[same]] * max(np.count_nonzero(per_patient), 1))
+        images = pairs.first[kept], pairs.second[kept]
+        positives, negatives = ((images[0][which], images[1][which]) for which in (same, ~same))
+        weight = np.empty(len(same))
+        weight[same], weight[~same] = balanced_weights(
+            positives, alike, negatives, len(self.cohort), ordered=self.threat != "T3"
+        )
         tables = [SortedScores(scores[kept], same).auc for scores in scored.per_seed]
         interval = Interval(*(float("nan"),) * 3)
         if same.any() and not same.all():
             interval = pair_bootstrap_over_seeds(tables, same, first, second, weight, self.n_boot, self.context.seed)
-        images = np.concatenate([pairs.first[kept][same], pairs.second[kept][same]])
         counts = {"n_positive_pairs": int(same.sum()), "n_negative_pairs": int((~same).sum())}
-        self.add(figure, part, interval, len(np.unique(first[same])), len(np.unique(images)), counts)
+        self.add(figure, part, interval, len(np.unique(first[same])), len(np.unique(positives)), counts)
         return interval
 
     def add(

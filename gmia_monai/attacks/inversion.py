@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from monai.networks.nets import BasicUNet
 from torch import Tensor
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker, NetworkEmbedder
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.training import Schedule, train

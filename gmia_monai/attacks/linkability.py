@@ -1,10 +1,10 @@
 """Linkability as GMIA frames it (Li et al., ISBI 2025, table 3): a verdict on each pair, by one threshold.
 
 ``inner``: two released images of one person (threat model T3). ``outer``: a released image and its source (T2). Here
-the pairs are balanced and hold negatives, and the threshold is that of the highest F1 on V2 releases. Beside it stands
-the published protocol under the name ``paper``: the threshold of real pairs, the optimiser's own encoder, and for
-``outer`` no negatives at all, so that accuracy and TAR are one number, F1 a function of it, and what is printed as
-"FAR" is the share of rejected positives: the false-reject rate.
+negatives stand beside the positives with the same weight, and threshold and sign are those of the highest F1 on V2
+releases. Beside it stands the published protocol under the name ``paper``: the threshold of real pairs, the optimiser's
+own encoder, and for ``outer`` no negatives at all, so that accuracy and TAR are one number, F1 a function of it, and
+what is printed as "FAR" is the share of rejected positives: the false-reject rate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.release import Release
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap
+from gmia_monai.metrics.intervals import pair_bootstrap, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
 
@@ -58,7 +58,7 @@ class LinkabilityAttack:
         self.seed = seed
         self.n_boot = n_boot
         self._fitted: dict[str, Attacker] = {}
-        self._threshold: dict[tuple[str, str], float] = {}
+        self._chosen: dict[tuple[str, str], tuple[float, float]] = {}
         self._paper_threshold = float("nan")
         self._knowledge: AttackerKnowledge | None = None
 
@@ -68,14 +68,16 @@ class LinkabilityAttack:
         for name in self.attackers:
             attacker = self._fitted[name] = self.attackers.fitted(name, self.seed, knowledge)
             for side, threat in _SIDES.items():
-                pairs = self._balanced(knowledge.choice, threat)
+                pairs = self._pairs(knowledge.choice, threat)
                 scores = attacker.score(knowledge.choice, pairs, threat)
-                self._threshold[name, side] = best_threshold_f1(scores, pairs.same, pairs.weight).threshold
+                best = {sign: best_threshold_f1(sign * scores, pairs.same, pairs.weight) for sign in (1.0, -1.0)}
+                sign = -1.0 if best[-1.0].f1 > best[1.0].f1 else 1.0
+                self._chosen[name, side] = sign, best[sign].threshold
         frozen = self._fitted.get("frozen")
         if isinstance(frozen, EmbeddingAttacker):
             real = knowledge.choice.real
             unchanged = Judged(real, Release("unchanged", real.pixels, tuple((i,) for i in range(len(real)))))
-            pairs = self._balanced(unchanged, "T3")
+            pairs = self._pairs(unchanged, "T3", each=1)
             self._paper_threshold = best_threshold_f1(frozen.score(unchanged, pairs, "T3"), pairs.same).threshold
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
@@ -90,20 +92,20 @@ class LinkabilityAttack:
         self._knowledge.refuse_overlap(judged)
         results = []
         for side, threat in _SIDES.items():
-            pairs = self._balanced(judged, threat)
+            pairs = self._pairs(judged, threat)
             for name, attacker in self._fitted.items():
-                scores = attacker.score(judged, pairs, threat)
-                threshold = self._threshold[name, side]
-                results += self._ours(scores >= threshold, pairs, side, name, context, {"threshold": threshold})
+                sign, threshold = self._chosen[name, side]
+                accepted = sign * attacker.score(judged, pairs, threat) >= threshold
+                results += self._ours(accepted, pairs, side, name, context, {"threshold": threshold, "sign": sign})
             if "frozen" in self._fitted:
+                pairs = self._pairs(judged, threat, each=1)
                 accepted = self._fitted["frozen"].score(judged, pairs, threat) >= self._paper_threshold
                 results += self._paper(accepted, pairs, side, context)
         return results
 
-    def _balanced(self, judged: Judged, threat: str) -> Pairs:
-        pairs = threat_pairs(
-            judged.real.cohort, threat, "random", judged.released, negatives_per_positive=1, seed=self.seed
-        )
+    def _pairs(self, judged: Judged, threat: str, each: int = 50) -> Pairs:
+        """Pairs with so many negatives for each positive; the published protocol counts one for one."""
+        pairs = threat_pairs(judged.real.cohort, threat, "random", judged.released, each, seed=self.seed)
         if pairs.n_positives == 0 or pairs.n_negatives == 0:
             raise TooLittleDataError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
         return pairs
@@ -128,6 +130,8 @@ class LinkabilityAttack:
                 self.n_boot,
                 context.seed,
             )
+            if figure != "f1":
+                interval = rate_interval(interval, pairs.n_positive_patients)
             name = f"linkability_{figure}.{side}.{attacker}.v1"
             results.append(self._line(name, interval, pairs, attacker, "balanced", context, extra))
         return results

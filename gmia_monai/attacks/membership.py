@@ -26,7 +26,7 @@ from gmia_monai.attacks.membership_signals import Pool
 from gmia_monai.attacks.shadow import AutoencoderTrainer, Shadow, TrainShadow
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, patient_bootstrap
+from gmia_monai.metrics.intervals import Interval, patient_bootstrap, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
@@ -85,8 +85,6 @@ class MembershipAttack:
     """Membership in the training set of the judged system, by loss, nearest released image and attack models.
 
     Args:
-        attackers: not used: those that were trained on S remember it themselves; there so that all attacks are made
-            alike.
         seed: of the shadows and of how patients are shared out.
         n_boot: bootstrap resamples.
         schedule: how long the default shadows are trained.
@@ -99,7 +97,6 @@ class MembershipAttack:
 
     def __init__(
         self,
-        attackers: object = None,
         seed: int = 0,
         n_boot: int = 500,
         schedule: Schedule | None = None,
@@ -256,6 +253,7 @@ def membership_lines(
         reason = table.tar_at_far(0.01).reason
         if reason is None:
             tpr = patient_bootstrap(lambda w, t=table: t.tar_at_far(0.01, w, 0.0).value, who, n_boot, context.seed)
+            tpr = rate_interval(tpr, len(np.unique(who[kind])))
         else:
             known = known | {"reason": reason}
         lines.append(context.result(f"membership_tpr_at_fpr_1pct{level}.{label}.v1", tpr, extra=known, **shared))

@@ -21,7 +21,7 @@ from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.intervals import patient_bootstrap, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
@@ -183,5 +183,6 @@ class PresenceAttack:
                 lambda w: sorted_scores.tar_at_far(0.01, w, 0.0).value, patients, self.n_boot, context.seed
             )
             name = f"presence_tpr_at_fpr_1pct.{label}.v1"
-            lines.append(context.result(name, tpr, attacker=who, extra=extra, **shared))
+            members = int(case.member.sum())
+            lines.append(context.result(name, rate_interval(tpr, members), attacker=who, extra=extra, **shared))
         return lines

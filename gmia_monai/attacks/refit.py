@@ -143,7 +143,7 @@ def refit(
     weight = np.sqrt([len(partners[p]) for p in patients])
     weight /= weight.sum()
     augment = recipe.augmentation()
-    pair.to(device)
+    pair.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_of(rng: np.random.Generator) -> Tensor:
         n = min(recipe.patients, len(patients))

@@ -2,7 +2,8 @@
 
 Rank-1 (which is precision@1), rank-5 and mAP@R as in Packhäuser et al. (Scientific Reports 12:14851, 2022). The source
 of the query is left out of the gallery, so that another image of the person has to be found (threat model T1). What is
-found grows rarer with the gallery: the curve over its size is the expectation over all galleries of that size.
+found grows rarer with the gallery: the curve over its size is the expectation over all galleries of that size. Each
+attacker ranks with the sign that finds more on V2: where identity is inverted, the farthest is the nearest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.intervals import patient_bootstrap, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.retrieval import Identification, identify
 
@@ -46,15 +47,20 @@ class RetrievalAttack:
         self._fitted: dict[str, EmbeddingAttacker] = {}
         self._knowledge: AttackerKnowledge | None = None
         self._best_on_choice: dict[str, str] = {}
+        self._sign: dict[tuple[str, str], float] = {}
         self.tables: dict[tuple[str, str], Identification] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits the attackers and finds the one with the highest mAP@R on V2 for each direction."""
+        """Fits the attackers; finds each one's sign and the one with the highest mAP@R on V2 for each direction."""
         self._knowledge = knowledge
         self._fitted = self.attackers.embedding(self.seed, knowledge)
         for direction in _DIRECTIONS:
-            found = {name: self._identify(a, knowledge.choice, direction) for name, a in self._fitted.items()}
-            self._best_on_choice[direction] = max(found, key=lambda name: found[name].map_at_r())
+            best = {}
+            for name, attacker in self._fitted.items():
+                of_sign = {s: self._identify(attacker, knowledge.choice, direction, s).map_at_r() for s in (1.0, -1.0)}
+                sign = self._sign[name, direction] = -1.0 if of_sign[-1.0] > of_sign[1.0] else 1.0
+                best[name] = of_sign[sign]
+            self._best_on_choice[direction] = max(best, key=lambda name: best[name])
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` for each direction and attacker, and for the worst one.
@@ -68,27 +74,35 @@ class RetrievalAttack:
         results = []
         for direction in _DIRECTIONS:
             for name, attacker in self._fitted.items():
-                table = self._identify(attacker, judged, direction)
+                sign = self._sign[name, direction]
+                table = self._identify(attacker, judged, direction, sign)
                 if len(table.query) == 0:
                     raise UsageError("GM-U327", "no patient has two images in one folder")
                 self.tables[name, direction] = table
-                results += self._lines(table, direction, name, context, {})
+                results += self._lines(table, direction, name, context, {"sign": sign})
             worst = self._best_on_choice[direction]
-            results += self._lines(self.tables[worst, direction], direction, "worst", context, {"attacker": worst})
+            results += self._lines(
+                self.tables[worst, direction],
+                direction,
+                "worst",
+                context,
+                {"attacker": worst, "sign": self._sign[worst, direction]},
+            )
         return results
 
-    def _identify(self, attacker: EmbeddingAttacker, judged: Judged, direction: str) -> Identification:
+    def _identify(self, attacker: EmbeddingAttacker, judged: Judged, direction: str, sign: float) -> Identification:
         released, real = attacker.embeddings(judged)
         queries, gallery = (released, real) if direction == "released_in_real" else (real, released)
         cohort = judged.real.cohort
         kept = np.flatnonzero(judged.released)  # a source that was not released stands in no gallery of released images
         folders = np.array([record.folder for record in cohort])
+        cosine = attacker.compare is cosine_score
         return identify(
             gallery[kept],
             cohort.patient_index[kept],
             folders[kept],
-            queries=queries[kept],
-            compare=None if attacker.compare is cosine_score else attacker.compare_all,
+            queries=sign * queries[kept] if cosine else queries[kept],
+            compare=None if cosine else lambda a, b: sign * attacker.compare_all(a, b),
         )
 
     def _lines(
@@ -101,6 +115,7 @@ class RetrievalAttack:
             "map_at_r": (table.average_precision_at_r, {}),
         }
         results = []
+        n_patients = len(np.unique(table.patient))
         for figure, (per_query, more) in values.items():
             value = patient_bootstrap(
                 lambda w, v=per_query: float(np.average(v.astype(np.float64), weights=w)),
@@ -111,8 +126,8 @@ class RetrievalAttack:
             results.append(
                 context.result(
                     f"{figure}.{direction}.{attacker}.v1",
-                    value,
-                    n_patients=len(np.unique(table.patient)),
+                    rate_interval(value, n_patients) if figure.startswith("rank") else value,
+                    n_patients=n_patients,
                     n_images=len(table.query),
                     attacker=attacker,
                     extra={"gallery_sizes": [int(g) for g in np.unique(table.gallery)], **more, **extra},

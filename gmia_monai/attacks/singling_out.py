@@ -19,7 +19,7 @@ from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.intervals import patient_bootstrap, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["Cloaking", "SinglingOutAttack", "cloaking"]
@@ -140,6 +140,8 @@ class SinglingOutAttack:
                 interval = patient_bootstrap(
                     lambda w, v=values, s=statistic: s(v, w), patient, self.n_boot, context.seed
                 )
+                if figure.startswith("hidden_rate"):
+                    interval = rate_interval(interval, len(np.unique(patient)))
                 results.append(
                     context.result(
                         f"{figure}.T2.{name}.v1",

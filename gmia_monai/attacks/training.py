@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gmia_monai.inferers.autocast import computes_bfloat16
+
 __all__ = ["Schedule", "train"]
 
 _log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
             module.train()
-            with torch.autocast(device, torch.bfloat16, enabled=schedule.bfloat16 and _has_bfloat16(device)):
+            with torch.autocast(device, torch.bfloat16, enabled=schedule.bfloat16 and computes_bfloat16(device)):
                 loss = loss_of(rng)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -95,10 +97,3 @@ def train(
     if best_state is not None:
         module.load_state_dict(best_state)
     module.eval()
-
-
-def _has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies in bfloat16; emulated, it would be slower than float32."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -7,11 +7,12 @@ of its own. Under T1 the headline is broken down: see :mod:`gmia_monai.attacks.b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
@@ -21,14 +22,16 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, pair_bootstrap_over_seeds
+from gmia_monai.metrics.intervals import Interval, pair_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
 __all__ = ["VerificationAttack"]
 
 _RATES = {"tar_at_far_1pct": 0.01, "tar_at_far_0_1pct": 0.001}
-_NEGATIVES = ("matched", "random")
+_CHOSEN_ON = "matched"
+_NEGATIVES = (_CHOSEN_ON, "random")
+_log = logging.getLogger(__name__)
 FLOOR = "metadata"
 _BROKEN_DOWN = "T1"
 
@@ -88,7 +91,7 @@ class VerificationAttack:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2."""
         self._knowledge = knowledge
-        pairs = {t: _pairs(knowledge.choice, t, "matched") for t in self.threats}
+        pairs = {t: _pairs(knowledge.choice, t, _CHOSEN_ON) for t in self.threats}
         for name in self.attackers:
             for seed in self.seeds:
                 attacker = self._fitted[name, seed] = self.attackers.fitted(name, seed, knowledge)
@@ -111,11 +114,13 @@ class VerificationAttack:
         for threat in self.threats:
             for negatives in _NEGATIVES:
                 pairs = _pairs(judged, threat, negatives)
+                lines: list[Result] = []
                 for name in self.attackers:
                     scores = [self._fitted[name, seed].score(judged, pairs, threat) for seed in self.seeds]
                     self.scores[name, threat, negatives] = (pairs, scores)
-                    results += self._attacker_lines(name, threat, negatives, pairs, scores, context)
-                results.append(self._worst_line(threat, negatives, context))
+                    lines += self._attacker_lines(name, threat, negatives, pairs, scores, context)
+                results += [*lines, self._worst_line(threat, negatives, pairs, lines, context)]
+                _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(list(self.attackers)))
         if _BROKEN_DOWN in self.threats:
             self._breakdown = self._broken_down(judged, context)
             results += self._breakdown.results
@@ -130,7 +135,7 @@ class VerificationAttack:
         """
         data = {}
         for (name, threat, negatives), (pairs, scores) in self.scores.items():
-            if negatives == "matched":
+            if negatives == _CHOSEN_ON:
                 sign = self._chosen[name, self.seeds[0], threat].sign
                 data[f"roc/{threat}/{name}"] = _roc(SortedScores(sign * scores[0], pairs.same), pairs.weight)
                 data[f"histogram/{threat}/{name}"] = _histogram(scores[0], pairs)
@@ -150,31 +155,30 @@ class VerificationAttack:
         context: RunContext,
     ) -> list[Result]:
         chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
-        signed = [SortedScores(c.sign * s, pairs.same) for c, s in zip(chosen, scores, strict=True)]
-        two_sided = [SortedScores(c.ratio(s), pairs.same) for c, s in zip(chosen, scores, strict=True)]
-        probability = [c.ratio.probability(s) for c, s in zip(chosen, scores, strict=True)]
-        statistics: dict[str, list[Callable[[np.ndarray], float]]] = {
-            "verification_auc": [s.auc for s in signed],
-            "verification_auc_two_sided": [s.auc for s in two_sided],
-            "equal_error_rate": [s.eer for s in signed],
-            "calibration_error": [
-                lambda w, p=p: expected_calibration_error(p, pairs.same, w) if w[pairs.same].any() else float("nan")
-                for p in probability
-            ],
-        }
         extras: dict[str, dict[str, object]] = {
             "verification_auc": {"signs": [c.sign for c in chosen], "auc_on_choice": [round(c.auc, 6) for c in chosen]},
             "verification_auc_two_sided": {"auc_on_choice": [round(c.auc_two_sided, 6) for c in chosen]},
+            "equal_error_rate": {},
         }
+        figures = ["verification_auc", "verification_auc_two_sided", "equal_error_rate"]
+        if negatives == _CHOSEN_ON:  # the odds were fitted against these
+            figures.append("calibration_error")
         for label, rate in _RATES.items():
-            reason = signed[0].tar_at_far(rate, pairs.weight).reason
+            reason = SortedScores(scores[0], pairs.same).tar_at_far(rate, pairs.weight).reason
             if reason is None:
-                statistics[label] = [lambda w, s=s, rate=rate: s.tar_at_far(rate, w, 0.0).value for s in signed]
+                figures.append(label)
             else:
-                extras["equal_error_rate"] = extras.get("equal_error_rate", {}) | {f"no_{label}": reason}
+                extras["equal_error_rate"][f"no_{label}"] = reason
+        per_seed = []
+        for i, (how, of_seed) in enumerate(zip(chosen, scores, strict=True)):
+            known = [k for k in range(i) if np.array_equal(scores[k], of_seed)]
+            per_seed.append(per_seed[known[0]] if known else _figures(how, of_seed, pairs.same, figures))
+        intervals = pair_bootstrap_figures(
+            per_seed, pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, self.n_boot, context.seed
+        )
         return [
-            self._line(f"{figure}.{threat}.{name}.v1", per_seed, negatives, name, pairs, context, extras.get(figure))
-            for figure, per_seed in statistics.items()
+            self._line(f"{figure}.{threat}.{name}.v1", interval, negatives, name, pairs, context, extras.get(figure))
+            for figure, interval in zip(figures, intervals, strict=True)
         ]
 
     def _worst(self, threat: str) -> tuple[str, str, float]:
@@ -194,15 +198,16 @@ class VerificationAttack:
         chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
         return ScoredPairs(pairs, [c.apply(variant, s) for c, s in zip(chosen, scores, strict=True)])
 
-    def _worst_line(self, threat: str, negatives: str, context: RunContext) -> Result:
+    def _worst_line(
+        self, threat: str, negatives: str, pairs: Pairs, lines: Sequence[Result], context: RunContext
+    ) -> Result:
         """The AUC on the release of what was worst on V2."""
         name, variant, best = self._worst(threat)
-        scored = self._scored(name, variant, threat, negatives)
         extra = {"attacker": name, "variant": variant, "auc_on_choice": round(best, 6)}
-        per_seed = [SortedScores(s, scored.pairs.same).auc for s in scored.per_seed]
-        return self._line(
-            f"verification_auc.{threat}.worst.v1", per_seed, negatives, "worst", scored.pairs, context, extra
-        )
+        figure = "verification_auc" if variant == "signed" else "verification_auc_two_sided"
+        [line] = [r for r in lines if r.name == f"{figure}.{threat}.{name}.v1"]
+        value = Interval(line.value, line.low, line.high)
+        return self._line(f"verification_auc.{threat}.worst.v1", value, negatives, "worst", pairs, context, extra)
 
     def _broken_down(self, judged: Judged, context: RunContext) -> Breakdown:
         name, variant, _ = self._worst(_BROKEN_DOWN)
@@ -220,16 +225,13 @@ class VerificationAttack:
     def _line(
         self,
         figure: str,
-        per_seed: Sequence[Callable[[np.ndarray], float]],
+        interval: Interval,
         negatives: str,
         attacker: str,
         pairs: Pairs,
         context: RunContext,
         extra: dict[str, object] | None,
     ) -> Result:
-        interval: Interval = pair_bootstrap_over_seeds(
-            per_seed, pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, self.n_boot, context.seed
-        )
         return context.result(
             figure,
             interval,
@@ -241,9 +243,30 @@ class VerificationAttack:
                 "attacker_seeds": list(self.seeds),
                 "n_positive_pairs": pairs.n_positives,
                 "n_negative_pairs": pairs.n_negatives,
+                "weight_moved": round(pairs.weight_moved, 6),
                 **(extra or {}),
             },
         )
+
+
+def _figures(
+    chosen: _Chosen, scores: Float[np.ndarray, "n"], same: Bool[np.ndarray, "n"], figures: Sequence[str]
+) -> Callable[[Float[np.ndarray, "n"]], list[float]]:
+    """From weights to the figures of one attacker and seed."""
+    signed, two_sided = (SortedScores(chosen.apply(v, scores), same) for v in ("signed", "two_sided"))
+    probability = chosen.ratio.probability(scores)
+
+    def found(weights: Float[np.ndarray, "n"]) -> list[float]:
+        curve = signed.curve(weights)
+        values = {
+            "verification_auc": curve.auc,
+            "verification_auc_two_sided": lambda: two_sided.auc(weights),
+            "equal_error_rate": curve.eer,
+            "calibration_error": lambda: expected_calibration_error(probability, same, weights),
+        } | {label: lambda rate=rate: curve.tar_at_far(rate).value for label, rate in _RATES.items()}
+        return [values[figure]() for figure in figures]
+
+    return found
 
 
 def _pairs(judged: Judged, threat: str, negatives: str) -> Pairs:

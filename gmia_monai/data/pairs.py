@@ -2,7 +2,8 @@
 
 Positives are all pairs of different images of one patient within one folder, each patient of equal weight. Negatives
 are drawn for one image of each positive, at random within the folder or matched on sex, view and age, because those
-alone tell many patients apart.
+alone tell many patients apart. Their weights are those of :func:`gmia_monai.data.balance.balanced_weights`: no image is
+more frequent among negatives than among positives, so that it takes both images of a pair to tell one from the other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import BoolArray, FloatArray, IntArray
@@ -33,12 +35,14 @@ class Pairs:
         first: index of an image in the cohort. Of a negative it is the image that the other was drawn for.
         second: index of another image.
         same: whether both are of one patient.
-        weight: positives sum to 1, each patient alike; negatives sum to 1, each pair alike.
+        weight: positives sum to 1, each patient alike as far as negatives can be found; negatives sum to 1, with each
+            image's share among the positives. Images of patients without a positive weigh nothing.
         patient_first: position of the patient of ``first`` in ``cohort.patients``.
         patient_second: the same for ``second``.
         negatives: ``random`` or ``matched``.
         n_wanted: negatives that were asked for.
         n_short: images for which fewer negatives exist than were asked for; all that exist were taken.
+        weight_moved: share of the positives' weight that went to other positives, for lack of negatives.
     """
 
     first: IntArray
@@ -50,6 +54,7 @@ class Pairs:
     negatives: str
     n_wanted: int
     n_short: int
+    weight_moved: float
 
     def __len__(self) -> int:
         return len(self.first)
@@ -72,8 +77,8 @@ class Pairs:
 
     @property
     def n_positive_patients(self) -> int:
-        """Patients who have a positive: what an interval rests on."""
-        return len(np.unique(self.patient_first[self.same]))
+        """Patients who have a positive that counts: what an interval rests on."""
+        return len(np.unique(self.patient_first[self.same & (self.weight > 0)]))
 
 
 def t1_pairs(
@@ -111,7 +116,7 @@ def t1_pairs(
     rng = np.random.default_rng(seed)
     first, second = positives_within(cohort, max_positives_per_patient, rng)
     anchors = np.where(rng.random(len(first)) < 0.5, first, second)
-    return with_negatives(cohort, first, second, anchors, negatives, negatives_per_positive, match_findings, rng)
+    return with_negatives(cohort, first, second, anchors, negatives, negatives_per_positive, match_findings, rng, False)
 
 
 def with_negatives(
@@ -123,14 +128,20 @@ def with_negatives(
     negatives_per_positive: int,
     match_findings: bool,
     rng: np.random.Generator,
+    ordered: bool,
 ) -> Pairs:
-    """Positives ``first``, ``second`` with negatives drawn for the image ``anchors`` of each."""
+    """Positives ``first``, ``second`` with negatives drawn for the image ``anchors`` of each.
+
+    ``ordered``: the two places are of different kinds, as a released and a real image.
+    """
     patient = cohort.patient_index
     wanted = np.bincount(anchors, minlength=len(cohort)) * negatives_per_positive
     negative_first, negative_second, n_short = _negatives(cohort, wanted, negatives, match_findings, rng)
     per_patient = np.bincount(patient[first], minlength=len(cohort.patients))
-    positive_weight = 1.0 / (per_patient[patient[first]] * max(np.count_nonzero(per_patient), 1))
-    negative_weight = np.full(len(negative_first), 1.0 / max(len(negative_first), 1))
+    alike = 1.0 / (per_patient[patient[first]] * max(np.count_nonzero(per_patient), 1))
+    positive_weight, negative_weight = balanced_weights(
+        (first, second), alike, (negative_first, negative_second), len(cohort), ordered
+    )
     all_first = np.concatenate([first, negative_first])
     all_second = np.concatenate([second, negative_second])
     return Pairs(
@@ -143,6 +154,7 @@ def with_negatives(
         negatives=negatives,
         n_wanted=int(wanted.sum()),
         n_short=n_short,
+        weight_moved=0.5 * float(np.abs(positive_weight - alike).sum()),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import NEGATIVES, Pairs, positives_within, t1_pairs, with_negatives
 from gmia_monai.errors import UsageError
-from gmia_monai.typing import BoolArray
+from gmia_monai.typing import BoolArray, IntArray
 
 __all__ = ["THREATS", "threat_pairs"]
 
@@ -41,7 +41,8 @@ def threat_pairs(
         negatives: ``random`` (within the folder) or ``matched`` (also sex, view, age within 5 years; under T2 the
             findings, too, since the attacker has them before the eyes).
         released: which images have a released one; None: all. Others are real images only.
-        negatives_per_positive: negatives drawn for each positive, all with the positive's released image.
+        negatives_per_positive: negatives drawn for each positive, all with the positive's released image; the other
+            image has a positive of its own, too.
         seed: of all draws.
 
     Raises:
@@ -55,19 +56,30 @@ def threat_pairs(
     released = np.ones(len(cohort), dtype=bool) if released is None else np.asarray(released, dtype=bool)
     if released.shape != (len(cohort),):
         raise UsageError("GM-U305", "released and cohort do not fit", got=released.shape, expected=len(cohort))
-    if threat == "T3":
-        inside = np.flatnonzero(released)
-        part = t1_pairs(cohort[inside], negatives, negatives_per_positive, seed=seed)
-        first, second, patient = inside[part.first], inside[part.second], cohort.patient_index
-        return replace(part, first=first, second=second, patient_first=patient[first], patient_second=patient[second])
     rng = np.random.default_rng(seed)
+    one, two = positives_within(cohort, None, rng)
+    if threat == "T3":
+        keep = released[one] & released[two]
+        inside = np.unique([one[keep], two[keep]])
+        return _moved(t1_pairs(cohort[inside], negatives, negatives_per_positive, seed=seed), inside, cohort)
     if threat == "T2":
         first = second = np.flatnonzero(released)
     else:
-        one, two = positives_within(cohort, None, rng)
         first, second = np.concatenate([one, two]), np.concatenate([two, one])
         keep = released[first]
         order = np.argsort(cohort.patient_index[first[keep]], kind="stable")
         first, second = first[keep][order], second[keep][order]
-    match_findings = threat == "T2" and negatives == "matched"
-    return with_negatives(cohort, first, second, first, negatives, negatives_per_positive, match_findings, rng)
+    # an image without a positive could not be balanced among the negatives
+    inside = np.unique([first, second])
+    first, second = np.searchsorted(inside, first), np.searchsorted(inside, second)
+    findings = threat == "T2" and negatives == "matched"
+    part = with_negatives(
+        cohort[inside], first, second, first, negatives, negatives_per_positive, findings, rng, ordered=True
+    )
+    return _moved(part, inside, cohort)
+
+
+def _moved(pairs: Pairs, inside: IntArray, cohort: Cohort) -> Pairs:
+    """Pairs of ``cohort[inside]`` as pairs of the cohort."""
+    first, second, patient = inside[pairs.first], inside[pairs.second], cohort.patient_index
+    return replace(pairs, first=first, second=second, patient_first=patient[first], patient_second=patient[second])

@@ -26,6 +26,7 @@ __all__ = ["embed_images", "evaluate_identity", "pair_cosines"]
 
 TRIAL_POSITIVES = 20
 FALSE_ACCEPT_RATE = 0.01
+_BALANCED = "positives: patients equal; negatives: each image as often as among positives"
 
 
 @torch.no_grad()
@@ -91,7 +92,7 @@ def evaluate_identity(
         )
         weights = np.ones(len(pairs)) if negatives == "random" else pairs.weight
         note = {
-            "weights": "pairs equal" if negatives == "random" else "positives: patients equal; negatives: pairs equal",
+            "weights": "pairs equal" if negatives == "random" else _BALANCED,
             "max_positives_per_patient": cap,
         }
         results += _verification(embeddings, pairs, weights, negatives, attacker, context, n_boot, note)
@@ -115,6 +116,7 @@ def _verification(
         "n_positive_pairs": pairs.n_positives,
         "n_negative_pairs": pairs.n_negatives,
         "n_negative_pairs_wanted": pairs.n_wanted,
+        "weight_moved": round(pairs.weight_moved, 6),
         "n_patients_in_negatives": len(np.unique([pairs.patient_first[~same], pairs.patient_second[~same]])),
     }
     tar_extra = {"reason": tar.reason} if tar.reason else {"threshold_cos": _rounded(tar.threshold)}
@@ -125,7 +127,7 @@ def _verification(
     }
     figures = [(name, weights, *statistic) for name, statistic in statistics.items()]
     if negatives == "random":
-        more = {"weights": "positives: patients equal; negatives: pairs equal"}
+        more = {"weights": _BALANCED}
         figures.insert(1, ("verification_auc_patients_equal", pairs.weight, scores.auc, more))
     # an interval rests on the patients who have a positive, so those are the numbers shown
     counted = {

@@ -7,19 +7,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine
 
 from gmia_monai.attacks import ATTACKS
+from gmia_monai.attacks.anonymeter import AnonymeterAttack
 from gmia_monai.attacks.attackers import make_attackers
+from gmia_monai.attacks.attribute import AttributeAttack
 from gmia_monai.attacks.base import Attack, TooLittleDataError
+from gmia_monai.attacks.budget import BudgetAttack
+from gmia_monai.attacks.inversion import InversionAttack
+from gmia_monai.attacks.linkability import LinkabilityAttack
+from gmia_monai.attacks.membership import MembershipAttack
+from gmia_monai.attacks.memorisation import MemorisationAttack
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.presence import PresenceAttack
 from gmia_monai.attacks.refit import RefitRecipe
 from gmia_monai.attacks.refit_store import RefitStore
+from gmia_monai.attacks.retrieval import RetrievalAttack
+from gmia_monai.attacks.singling_out import SinglingOutAttack
 from gmia_monai.attacks.training import Schedule
+from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.probes import FidelityProbe, TransferProbe
@@ -39,7 +50,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-TRAINED_ATTACKS = ("attribute", "inversion", "membership")
 PROBES = ("fidelity", "utility")
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
@@ -92,27 +102,27 @@ def make_attacks(
     frozen = [] if models_dir is None else attacker_weights(models_dir, "identity")
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
     pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir), frozen))
-    made: dict[str, Attack] = {}
-    for name in names:
-        settings: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
-        if name == "fidelity":
-            made[name] = FidelityProbe.from_weights(models_dir, n_boot, device)
-            continue
-        if name == "utility":
-            made[name] = TransferProbe(
-                case.knowledge.members, cache_dir, seeds=utility_seeds, n_boot=n_boot, device=device
-            )
-            continue
-        if name == "verification":
-            settings = {"seeds": tuple(seeds), "n_boot": n_boot}
-        elif name == "budget":
-            settings["seed"] = tuple(seeds)
-        elif name in TRAINED_ATTACKS:
-            settings["device"] = device
-            if train_steps is not None:
-                settings["schedule"] = Schedule(steps=train_steps, lr=2e-3, validate_every=max(1, train_steps // 6))
-        made[name] = ATTACKS[name](pool, **settings)  # type: ignore[call-arg]
-    return made
+    sampled: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
+    trained = sampled | {"device": device}
+    if train_steps is not None:
+        trained["schedule"] = Schedule(steps=train_steps, lr=2e-3, validate_every=max(1, train_steps // 6))
+    classifiers = {"seeds": utility_seeds, "n_boot": n_boot, "device": device}
+    makers: dict[str, Callable[[], Attack]] = {
+        "verification": lambda: VerificationAttack(pool, seeds=tuple(seeds), n_boot=n_boot),
+        "retrieval": lambda: RetrievalAttack(pool, **sampled),
+        "linkability": lambda: LinkabilityAttack(pool, **sampled),
+        "singling_out": lambda: SinglingOutAttack(pool, **sampled),
+        "presence": lambda: PresenceAttack(pool, **sampled),
+        "membership": lambda: MembershipAttack(**trained),
+        "memorisation": lambda: MemorisationAttack(pool, **sampled),
+        "attribute": lambda: AttributeAttack(**trained),
+        "inversion": lambda: InversionAttack(pool, **trained),
+        "budget": lambda: BudgetAttack(pool, tuple(seeds), n_boot),
+        "anonymeter": lambda: AnonymeterAttack(pool, seeds[0]),
+        "fidelity": lambda: FidelityProbe.from_weights(models_dir, n_boot, device),
+        "utility": lambda: TransferProbe(case.knowledge.members, cache_dir, **classifiers),
+    }
+    return {name: makers[name]() for name in names}
 
 
 def attacker_weights(models_dir: PathLike | None, stem: str) -> list[Path]:

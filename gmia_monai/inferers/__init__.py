@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gmia_monai.inferers.autocast import AutocastInferer
+from gmia_monai.inferers.autocast import AutocastInferer, computes_bfloat16
 from gmia_monai.inferers.latent_inferer import LatentOptimizationInferer
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
 from gmia_monai.inferers.reconstruction import ReconstructionInferer
@@ -12,5 +12,6 @@ __all__ = [
     "LatentOptimizationInferer",
     "LatentOptimizationResult",
     "ReconstructionInferer",
+    "computes_bfloat16",
     "optimize_latents",
 ]

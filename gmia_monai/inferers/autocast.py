@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmia_monai.networks.layers import at_least_float32
 
-__all__ = ["AutocastInferer"]
+__all__ = ["AutocastInferer", "computes_bfloat16"]
 
 
 class AutocastInferer(Inferer):
@@ -27,8 +28,19 @@ class AutocastInferer(Inferer):
         super().__init__()
         self.enabled = enabled
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Calls ``network(inputs)``."""
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
             output = network(inputs, *args, **kwargs)
         return at_least_float32(output)
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the device multiplies in bfloat16; emulated, it would be slower than float32.
+
+    Args:
+        device: with or without a number.
+    """
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -12,6 +12,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from gmia_monai.errors import ResourceError, UsageError, is_out_of_memory
+from gmia_monai.inferers.autocast import AutocastInferer
 from gmia_monai.inferers.latent_optimization import LatentOptimizationResult, optimize_latents
 
 __all__ = ["LatentOptimizationInferer"]
@@ -26,6 +27,8 @@ class LatentOptimizationInferer(Inferer):
 
     Args:
         batch_size: images that are optimised together; None: 16 on a CPU, 128 on a GPU, halved until it fits.
+        bfloat16: run the networks under bfloat16 autocast; codes, losses and Adam stay in float32. About twice as fast
+            on a CPU that has it; paths differ by as much as rounding makes them.
         settings: keyword arguments of :func:`optimize_latents`, e.g. ``margin_cos``, ``max_steps``, ``stop``.
 
     Raises:
@@ -35,12 +38,13 @@ class LatentOptimizationInferer(Inferer):
         last_result: what the last call found, image by image.
     """
 
-    def __init__(self, batch_size: int | None = None, **settings: Any) -> None:
+    def __init__(self, batch_size: int | None = None, bfloat16: bool = False, **settings: Any) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise UsageError("GM-U051", "batch size below 1", got=batch_size, expected="null or at least 1")
         self.batch_size = batch_size
         self.settings = settings
+        self._run = AutocastInferer(bfloat16)
         self.last_result: LatentOptimizationResult | None = None
 
     def __call__(
@@ -86,10 +90,10 @@ class LatentOptimizationInferer(Inferer):
                 parts.append(
                     optimize_latents(
                         chunk,
-                        network.encoder,
-                        network.synthesis,
-                        network.identity,
-                        network.utility.features,
+                        self._through(network.encoder),
+                        self._through(network.synthesis),
+                        self._through(network.identity),
+                        self._through(network.utility.features),
                         seeds=None if seeds is None else seeds[first : first + size],
                         on_step=on_step,
                         **self.settings,
@@ -100,6 +104,9 @@ class LatentOptimizationInferer(Inferer):
                 continue
             first += chunk.shape[0]
         return LatentOptimizationResult.cat(parts)
+
+    def _through(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda inputs, *args: self._run(inputs, network, *args)
 
     def _tell(self, step: int, unfinished: int) -> None:
         """A line every ten seconds: a unit of images can take minutes."""

@@ -31,10 +31,12 @@ __all__ = [
     "Interval",
     "pair_bootstrap",
     "pair_bootstrap_auc",
+    "pair_bootstrap_figures",
     "pair_bootstrap_over_seeds",
     "patient_bootstrap",
     "patient_counts",
     "percentile_interval",
+    "rate_interval",
     "wilson_interval",
 ]
 
@@ -69,6 +71,16 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interva
         return Interval(*(float("nan"),) * 3)
     limits = binomtest(successes, trials).proportion_ci(level, method="wilson")
     return Interval(successes / trials, float(limits.low), float(limits.high))
+
+
+def rate_interval(found: Interval, n_patients: int, level: float = 0.95) -> Interval:
+    """The interval of a rate; Wilson's for one outcome a patient where nobody or everybody was hit.
+
+    There every resample is the same, and the bootstrap's interval has no width.
+    """
+    if found.low == found.high and found.value in (0.0, 1.0):
+        return wilson_interval(round(found.value * n_patients), n_patients, level)
+    return found
 
 
 def _draws(n_patients: int, n_boot: int, seed: int) -> Iterator[Float[np.ndarray, "patients"]]:
@@ -135,17 +147,31 @@ def pair_bootstrap(
     Raises:
         UsageError: GM-U213 where a positive pair joins two patients or a negative pair one.
     """
+    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
+    drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed)
+    replicates = np.array([statistic(w) for w in drawn])
+    return percentile_interval(float(statistic(base)), replicates, level)
+
+
+def _pair_weights(
+    base: Float[np.ndarray, "n"],
+    same: Bool[np.ndarray, "n"],
+    patient_first: Shaped[np.ndarray, "n"],
+    patient_second: Shaped[np.ndarray, "n"],
+    n_boot: int,
+    seed: int,
+) -> Iterator[Float[np.ndarray, "n"]]:
+    """The weight of each pair, resample by resample."""
     same = np.asarray(same, dtype=bool)
     first, second = np.asarray(patient_first), np.asarray(patient_second)
     if not np.array_equal(first == second, same):
         raise UsageError("GM-U213", "pair labels contradict the patients", expected="positive pairs within one patient")
     names, member = np.unique(np.concatenate([first, second]), return_inverse=True)
-    one, two = member[: len(first)], member[len(first) :]
-    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
-    replicates = np.empty(n_boot)
-    for index, counts in enumerate(_draws(len(names), n_boot, seed)):
-        replicates[index] = statistic(base * np.where(same, counts[one], counts[one] * counts[two]))
-    return percentile_interval(float(statistic(base)), replicates, level)
+    one = member[: len(first)]
+    # the second patient of a positive is the first once more: a place that always counts once stands for him
+    two = np.where(same, len(names), member[len(first) :])
+    for counts in _draws(len(names), n_boot, seed):
+        yield base * counts[one] * np.append(counts, 1.0)[two]
 
 
 def pair_bootstrap_over_seeds(
@@ -159,14 +185,32 @@ def pair_bootstrap_over_seeds(
     level: float = 0.95,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Interval:
-    """Interval of the mean of a statistic over attackers of several seeds, by drawing patients.
+    """One statistic of :func:`pair_bootstrap_figures`; ``statistics`` give a number each."""
+    figures = [lambda w, s=statistic: (s(w),) for statistic in statistics]
+    at = (same, patient_first, patient_second, weights, n_boot, seed, level, bounds)
+    return pair_bootstrap_figures(figures, *at)[0]
+
+
+def pair_bootstrap_figures(
+    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
+    same: Bool[np.ndarray, "n"],
+    patient_first: Shaped[np.ndarray, "n"],
+    patient_second: Shaped[np.ndarray, "n"],
+    weights: Float[np.ndarray, "n"] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> list[Interval]:
+    """Intervals of means of statistics over attackers of several seeds, by drawing patients.
 
     Attackers of other seeds would have found other values. To each resample is added what the mean over so few seeds is
     off by: their standard error times a draw from Student's t. Drawing three seeds with replacement, as is done with
     patients, would give two thirds of their variance, and limits that never leave the smallest and the largest of them.
 
     Args:
-        statistics: the statistic of each seed's attacker, as in :func:`pair_bootstrap`.
+        statistics: for each seed's attacker, a function from weights to its statistics, the same ones for all. One
+            that comes several times is computed once.
         same: whether a pair is positive, shape ``n``.
         patient_first: patient of the first image of each pair.
         patient_second: patient of the second image.
@@ -174,25 +218,35 @@ def pair_bootstrap_over_seeds(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage.
-        bounds: least and largest value that the statistic can take; limits stay within.
+        bounds: least and largest value that the statistics can take; limits stay within.
+
+    Returns:
+        one interval a statistic.
 
     Raises:
-        UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without a statistic.
+        UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without an attacker.
     """
     n_seeds = len(statistics)
     if n_seeds == 0:
         raise UsageError("GM-U214", "no attacker to average over")
-    rng = np.random.default_rng([seed, n_seeds])
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
-    found = [statistic(base) for statistic in statistics]
-    error = float(np.std(found, ddof=1)) / math.sqrt(n_seeds) if n_seeds > 1 else 0.0
+    # an attacker without chance is the same one with every seed
+    distinct = list(dict.fromkeys(statistics))
+    times = [statistics.count(statistic) for statistic in distinct]
 
-    def with_other_seeds(w: np.ndarray) -> float:
-        off = error * rng.standard_t(n_seeds - 1) if error > 0 else 0.0
-        return float(np.clip(np.mean([statistic(w) for statistic in statistics]) + off, *bounds))
+    def all_seeds(w: np.ndarray) -> np.ndarray:
+        return np.repeat([statistic(w) for statistic in distinct], times, axis=0)
 
-    interval = pair_bootstrap(with_other_seeds, same, patient_first, patient_second, base, n_boot, seed, level)
-    return interval._replace(value=float(np.mean(found)))
+    found = all_seeds(base)
+    means = np.stack(
+        [all_seeds(w).mean(axis=0) for w in _pair_weights(base, same, patient_first, patient_second, n_boot, seed)]
+    )
+    error = found.std(axis=0, ddof=1) / math.sqrt(n_seeds) if n_seeds > 1 else np.zeros(found.shape[1])
+    off = np.random.default_rng([seed, n_seeds]).standard_t(max(n_seeds - 1, 1), n_boot)[:, None] * error
+    return [
+        percentile_interval(float(value), replicates, level)
+        for value, replicates in zip(found.mean(axis=0), np.clip(means + off, *bounds).T, strict=True)
+    ]
 
 
 def pair_bootstrap_auc(

@@ -6,6 +6,7 @@ multiplicity of a pair; `SortedScores` sorts once, so that a thousand re-weighte
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from gmia_monai.errors import UsageError
 
 __all__ = [
     "BestThreshold",
+    "RocCurve",
     "SortedScores",
     "TarAtFar",
     "best_threshold_f1",
@@ -43,6 +45,63 @@ class BestThreshold(NamedTuple):
     recall: float
 
 
+class RocCurve:
+    """Weighted rates at each distinct score, ascending: all figures of one curve from one pass over the pairs.
+
+    Args:
+        thresholds: distinct scores, ascending.
+        positive: weight of the positives at each.
+        negative: weight of the negatives at each.
+    """
+
+    def __init__(
+        self,
+        thresholds: Float[np.ndarray, "groups"],
+        positive: Float[np.ndarray, "groups"],
+        negative: Float[np.ndarray, "groups"],
+    ) -> None:
+        self.thresholds, self.positive, self.negative = thresholds, positive, negative
+
+    @cached_property
+    def accept_rates(self) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
+        """True- and false-accept rate of ``score >= threshold``; ``nan`` for an empty class."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tar = np.cumsum(self.positive[::-1])[::-1] / self.positive.sum()
+            far = np.cumsum(self.negative[::-1])[::-1] / self.negative.sum()
+        return tar, far
+
+    def auc(self) -> float:
+        """As :meth:`SortedScores.auc`."""
+        total = self.positive.sum() * self.negative.sum()
+        if total <= 0:
+            return float("nan")
+        return float(self.positive @ (np.cumsum(self.negative) - 0.5 * self.negative) / total)
+
+    def eer(self) -> float:
+        """As :meth:`SortedScores.eer`."""
+        tar, far = self.accept_rates
+        if np.isnan(tar[0]) or np.isnan(far[0]):
+            return float("nan")
+        # one more point beyond the largest score: everything is rejected
+        accept_false, reject_true = np.append(far, 0.0), 1.0 - np.append(tar, 0.0)
+        gap = accept_false - reject_true
+        after = int(np.argmax(gap <= 0))
+        before = max(after - 1, 0)
+        step = gap[before] - gap[after]
+        share = gap[before] / step if step > 0 else 0.0
+        return float(accept_false[before] + share * (accept_false[after] - accept_false[before]))
+
+    def tar_at_far(self, far: float) -> TarAtFar:
+        """As :meth:`SortedScores.tar_at_far`, whatever the number of negatives."""
+        tar, measured = self.accept_rates
+        if np.isnan(tar[0]):
+            return TarAtFar(float("nan"), float("nan"), "no positive pairs")
+        allowed = np.flatnonzero(measured <= far * (1 + 1e-12))
+        if len(allowed) == 0:  # the highest score itself is shared by too many negatives
+            return TarAtFar(0.0, float("inf"), None)
+        return TarAtFar(float(tar[allowed[0]]), float(self.thresholds[allowed[0]]), None)
+
+
 class SortedScores:
     """Scores in ascending groups of ties, ready for weighted ROC statistics.
 
@@ -66,49 +125,36 @@ class SortedScores:
         self.same = same
         self.thresholds, group = np.unique(scores, return_inverse=True)
         self._groups = len(self.thresholds)
-        self._positive_group = group[same]
-        self._negative_group = group[~same]
+        self._positive, self._negative = np.flatnonzero(same), np.flatnonzero(~same)
+        self._positive_group = group[self._positive]
+        self._negative_group = group[self._negative]
 
     def histograms(
         self, weights: Float[np.ndarray, "n"] | None = None
     ) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
         """Weight of positives and of negatives at each distinct score, ascending."""
         weights = np.ones(len(self.same)) if weights is None else np.asarray(weights, dtype=np.float64)
-        positive = np.bincount(self._positive_group, weights[self.same], self._groups)
-        negative = np.bincount(self._negative_group, weights[~self.same], self._groups)
+        positive = np.bincount(self._positive_group, weights[self._positive], self._groups)
+        negative = np.bincount(self._negative_group, weights[self._negative], self._groups)
         return positive.astype(np.float64), negative.astype(np.float64)  # bincount of nothing counts in integers
+
+    def curve(self, weights: Float[np.ndarray, "n"] | None = None) -> RocCurve:
+        """The ROC curve under these weights, for several figures of it."""
+        return RocCurve(self.thresholds, *self.histograms(weights))
 
     def accept_rates(
         self, weights: Float[np.ndarray, "n"] | None = None
     ) -> tuple[Float[np.ndarray, "groups"], Float[np.ndarray, "groups"]]:
         """True- and false-accept rate of ``score >= threshold``, ascending thresholds; ``nan`` for an empty class."""
-        positive, negative = self.histograms(weights)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            tar = np.cumsum(positive[::-1])[::-1] / positive.sum()
-            far = np.cumsum(negative[::-1])[::-1] / negative.sum()
-        return tar, far
+        return self.curve(weights).accept_rates
 
     def auc(self, weights: Float[np.ndarray, "n"] | None = None) -> float:
         """Weighted probability that a positive scores above a negative, ties one half; ``nan`` for an empty class."""
-        positive, negative = self.histograms(weights)
-        total = positive.sum() * negative.sum()
-        if total <= 0:
-            return float("nan")
-        return float(positive @ (np.cumsum(negative) - 0.5 * negative) / total)
+        return self.curve(weights).auc()
 
     def eer(self, weights: Float[np.ndarray, "n"] | None = None) -> float:
         """Rate where false accepts equal false rejects, linear between neighbouring thresholds, in [0, 1]."""
-        tar, far = self.accept_rates(weights)
-        if np.isnan(tar[0]) or np.isnan(far[0]):
-            return float("nan")
-        # one more point beyond the largest score: everything is rejected
-        accept_false, reject_true = np.append(far, 0.0), 1.0 - np.append(tar, 0.0)
-        gap = accept_false - reject_true
-        after = int(np.argmax(gap <= 0))
-        before = max(after - 1, 0)
-        step = gap[before] - gap[after]
-        share = gap[before] / step if step > 0 else 0.0
-        return float(accept_false[before] + share * (accept_false[after] - accept_false[before]))
+        return self.curve(weights).eer()
 
     def average_precision(self, weights: Float[np.ndarray, "n"] | None = None) -> float:
         """Weighted average precision: sum over thresholds of the recall gained times the precision there."""
@@ -135,13 +181,7 @@ class SortedScores:
         if effective * far < min_false_accepts - 1e-6:
             reason = f"{effective:.0f} effective negatives, {min_false_accepts / far:.0f} needed"
             return TarAtFar(float("nan"), float("nan"), reason)
-        tar, measured = self.accept_rates(weights)
-        if np.isnan(tar[0]):
-            return TarAtFar(float("nan"), float("nan"), "no positive pairs")
-        allowed = np.flatnonzero(measured <= far * (1 + 1e-12))
-        if len(allowed) == 0:  # the highest score itself is shared by too many negatives
-            return TarAtFar(0.0, float("inf"), None)
-        return TarAtFar(float(tar[allowed[0]]), float(self.thresholds[allowed[0]]), None)
+        return self.curve(weights).tar_at_far(far)
 
     def best_f1(self, weights: Float[np.ndarray, "n"] | None = None) -> BestThreshold:
         """Threshold of the highest weighted F1; the highest such threshold where several tie."""

@@ -23,8 +23,9 @@ OTHER = "Other"
 NOTES = {
     "Identity": "T1: pairs of different images of one patient within one folder. `random` negatives: at most 20 "
     "positive pairs a patient, pairs of equal weight (`_patients_equal`: patients of equal weight, as the protocol has "
-    "it); `matched` negatives (folder, sex, view, age): patients of equal weight. Patients and images: those with a "
-    "positive pair. Higher means the encoder knows patients apart.",
+    "it); `matched` negatives (folder, sex, view, age): patients of equal weight. There, negatives weigh so that each "
+    "image is as frequent among them as among positives. Patients and images: those with a positive pair. Higher means "
+    "the encoder knows patients apart.",
     "Utility": "Mean over the findings with enough positive test images; each finding below. Images of both folders "
     "together.",
     "Reconstruction": "Mean over images of the per-image value; PSNR in dB for the data range 1. `pca_k`: linear "

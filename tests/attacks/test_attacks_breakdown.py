@@ -12,7 +12,9 @@ from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.breakdown import ScoredPairs, breakdown, patient_risk
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
+from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort, ImageRecord
+from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.verification import roc_auc
@@ -52,6 +54,15 @@ def _lines(gain: float, n_boot: int = 40, seeds: int = 1):
     return cohort, scored, made, {r.name.removesuffix(".v1"): r for r in made.results}
 
 
+def _weight(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    """Weights of some of the pairs, each patient alike among them, with the images balanced."""
+    positive, negative = rows[pairs.same[rows]], rows[~pairs.same[rows]]
+    patients, member = np.unique(pairs.patient_first[positive], return_inverse=True)
+    alike = np.array([1 / (member == m).sum() for m in member]) / len(patients)
+    sides = [(pairs.first[part], pairs.second[part]) for part in (positive, negative)]
+    return np.concatenate(balanced_weights(sides[0], alike, sides[1], int(pairs.first.max()) + 1, ordered=True))
+
+
 def test_bins_of_years_are_plain_selections():
     cohort, scored, made, lines = _lines(4.0)
     pairs, (scores,) = scored["matched"].pairs, scored["matched"].per_seed
@@ -60,14 +71,10 @@ def test_bins_of_years_are_plain_selections():
     for k, (name, (low, high)) in enumerate(edges.items()):
         positive = np.flatnonzero(pairs.same & (gap >= low) & (gap < high))
         of_patient = pairs.patient_first[positive]
-        aucs = [
-            roc_auc(scores[rows], pairs.same[rows])
-            for p in np.unique(of_patient)
-            for rows in [np.concatenate([positive[of_patient == p], np.flatnonzero(~pairs.same)])]
-        ]
+        rows = np.concatenate([positive, np.flatnonzero(~pairs.same)])
         line = lines[f"verification_auc_years.T1.worst.{name}"]
-        assert line.value == pytest.approx(np.mean(aucs), abs=1e-6), "each patient of equal weight"
-        assert line.n_patients == len(aucs) and line.extra["n_positive_pairs"] == len(positive)
+        assert line.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], _weight(pairs, rows)), abs=1e-6)
+        assert line.n_patients == len(np.unique(of_patient)) and line.extra["n_positive_pairs"] == len(positive)
         assert made.years[:, k] == pytest.approx([gap[positive].mean(), line.value, line.low, line.high], abs=1e-6)
 
 
@@ -76,10 +83,9 @@ def test_subgroups_hold_both_images():
     pairs, (scores,) = scored["matched"].pairs, scored["matched"].per_seed
     old = cohort.ages >= 60
     kept = old[pairs.first] & old[pairs.second]
-    same, patient = pairs.same[kept], pairs.patient_first[kept]
-    weight = np.array([1 / (same & (patient == p)).sum() if s else 1.0 for s, p in zip(same, patient, strict=True)])
     line = lines["verification_auc_subgroup.T1.worst.age_60_or_more"]
-    assert line.value == pytest.approx(roc_auc(scores[kept], same, weight), abs=1e-6)
+    expected = roc_auc(scores[kept], pairs.same[kept], _weight(pairs, np.flatnonzero(kept)))
+    assert line.value == pytest.approx(expected, abs=1e-6)
     women = np.array([r.sex == "F" for r in cohort])
     assert (
         lines["verification_auc_subgroup.T1.worst.sex_F"].extra["n_positive_pairs"]
@@ -102,12 +108,13 @@ def test_the_risk_of_patients_is_a_count_and_its_mean_is_the_auc():
     found = patient_risk(scored, [1.5, 2.0, 2.5])
     for p in (0, 17, 59):
         own = pairs.same & (pairs.patient_first == p)
-        wins = [(s[own][:, None] > s[~pairs.same][None]).mean() for s in scored.per_seed]
+        negative = pairs.weight[~pairs.same]
+        wins = [((s[own][:, None] > s[~pairs.same][None]) @ negative).mean() for s in scored.per_seed]
         assert found.risk[p] == pytest.approx(np.mean(wins))
         votes = sum((s[own] >= t).astype(int) for s, t in zip(scored.per_seed, (1.5, 2.0, 2.5), strict=True))
         assert found.found[p] == (votes >= 2).any()
     aucs = [roc_auc(s, pairs.same, pairs.weight) for s in scored.per_seed]
-    assert found.risk.mean() == pytest.approx(np.mean(aucs))
+    assert found.risk.mean() == pytest.approx(np.mean(aucs), abs=pairs.weight_moved)
 
 
 def test_the_tail_rings_where_some_patients_are_found_and_noise_has_the_tail_of_chance():

@@ -47,7 +47,9 @@ def test_the_published_outer_figures_are_one_number():
     assert tar == 0.0 and table["paper_linkability_accuracy.outer.frozen.v1"].value == tar
     frr = table["paper_linkability_frr.outer.frozen.v1"]
     assert frr.value == 1.0 and frr.extra["published_as"] == "FAR" and frr.negatives is None
-    # ... while two released images still give the person away.
+    # ... but who reads it the other way round has them all, and two released images still give the person away.
+    assert table["linkability_f1.outer.frozen.v1"].value > 0.98
+    assert table["linkability_f1.outer.frozen.v1"].extra["sign"] == -1.0
     assert table["linkability_f1.inner.frozen.v1"].value > 0.98
 
 

@@ -31,6 +31,13 @@ def test_it_rings_on_unchanged_images_and_is_silent_on_noise(direction):
     assert list(curve) == ["10", "30", "71"] and min(curve.values()) > 0.99
 
 
+def test_an_inverted_identity_is_found_at_the_far_end():
+    table = _table("negative")
+    for direction in ("released_in_real", "real_in_released"):
+        line = table[f"rank_1.{direction}.worst.v1"]
+        assert line.value > 0.9 and line.extra["sign"] == -1.0
+
+
 def test_the_own_source_is_no_hit():
     rng = np.random.default_rng(0)
     gallery = rng.standard_normal((40, 16))

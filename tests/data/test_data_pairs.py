@@ -82,14 +82,14 @@ def test_negatives_against_a_double_loop(negatives, findings, per_positive):
 
 def test_weights_give_each_patient_the_same():
     cohort = _cohort()
-    pairs = t1_pairs(cohort, "matched")
+    pairs = t1_pairs(cohort, "random")
     per_patient = Counter()
     for patient, weight in zip(pairs.patient_first[pairs.same], pairs.weight[pairs.same], strict=True):
         per_patient[int(patient)] += weight
-    np.testing.assert_allclose(list(per_patient.values()), 1 / len(per_patient))
+    np.testing.assert_allclose(list(per_patient.values()), 1 / len(per_patient), rtol=1e-3)
     assert pairs.n_positive_patients == len(per_patient)
     np.testing.assert_allclose(pairs.weight[~pairs.same].sum(), 1)
-    assert np.ptp(pairs.weight[~pairs.same]) == 0
+    assert pairs.weight_moved < 1e-3
 
 
 def test_patients_belong_to_the_images():
@@ -149,6 +149,8 @@ def test_real_test_role_in_a_few_seconds(cxr_dir, negatives):
     pairs = t1_pairs(cohort, negatives)
     assert time.perf_counter() - start < 5
     assert pairs.n_positives == 11612
-    assert pairs.n_positive_patients == 308  # of the 309 with two images, one has them in two folders
+    # of the 309 with two images, one has them in two folders; three are matched by nobody who has a positive
+    assert pairs.n_positive_patients == (308 if negatives == "random" else 305)
+    assert pairs.weight_moved < 0.05
     folders = np.array([r.folder for r in cohort])
     assert (folders[pairs.first] == folders[pairs.second]).all()

@@ -64,7 +64,9 @@ def test_an_encoder_that_sees_the_signature_and_one_that_does_not():
     assert table["map_at_r.frozen.v1", None].value > 0.9
     folders = [sum(record.folder == name for record in cohort) for name in ("a", "b")]
     assert table["rank_1.frozen.v1", None].extra["gallery_sizes"] == sorted(size - 1 for size in folders)
-    assert table["verification_auc.T1.frozen.v1", "matched"].n_patients == 40
+    assert table["verification_auc.T1.frozen.v1", "random"].n_patients == 40
+    matched = table["verification_auc.T1.frozen.v1", "matched"]
+    assert matched.n_patients == 39 and 0 < matched.extra["weight_moved"] < 0.1, "one patient is matched by nobody"
 
     blind = evaluate_identity(
         lambda b: torch.randn((len(b), 8), generator=torch.Generator().manual_seed(int(b.sum() * 1e6) % 2**31)),

@@ -11,15 +11,18 @@ from scipy import stats
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import (
+    Interval,
     pair_bootstrap,
     pair_bootstrap_auc,
+    pair_bootstrap_figures,
     pair_bootstrap_over_seeds,
     patient_bootstrap,
     patient_counts,
     percentile_interval,
+    rate_interval,
     wilson_interval,
 )
-from gmia_monai.metrics.verification import roc_auc
+from gmia_monai.metrics.verification import SortedScores, roc_auc
 
 
 def _all_pairs(patients):
@@ -196,3 +199,27 @@ def test_rows_of_counts_are_the_draws_of_the_patient_bootstrap():
     means = (rows * values).sum(axis=1) / rows.sum(axis=1)
     expected = patient_bootstrap(lambda w: float(np.average(values, weights=w)), patients, 60, seed=5)
     assert percentile_interval(means[0], means[1:]) == pytest.approx(expected)
+
+
+def test_a_rate_without_a_hit_has_a_width():
+    nobody = rate_interval(Interval(0.0, 0.0, 0.0), 50)
+    assert nobody == wilson_interval(0, 50) and nobody.low == 0 and 0.05 < nobody.high < 0.1
+    everybody = rate_interval(Interval(1.0, 1.0, 1.0), 50)
+    assert everybody.value == everybody.high == 1.0 and 0.9 < everybody.low < 0.95
+    for found in (Interval(0.0, 0.0, 0.1), Interval(0.3, 0.3, 0.3)):
+        assert rate_interval(found, 50) is found
+
+
+def test_figures_of_one_pass_are_those_of_single_passes():
+    rng = np.random.default_rng(8)
+    first, second = rng.integers(0, 40, 600), rng.integers(0, 40, 600)
+    second[:200] = first[:200]
+    same = first == second
+    tables = [SortedScores(rng.normal(size=600) + same, same) for _ in range(3)]
+    tables.append(tables[0])  # an attacker without chance comes back with another seed
+    at = (same, first, second, rng.random(600), 40, 5)
+    figures = [lambda w, c=t: (c.auc(w), c.eer(w)) for t in tables[:3]]
+    both = pair_bootstrap_figures([*figures, figures[0]], *at)
+    for found, statistic in zip(both, ("auc", "eer"), strict=True):
+        single = pair_bootstrap_over_seeds([getattr(t, statistic) for t in tables], *at)
+        np.testing.assert_allclose(found, single, rtol=1e-12)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
-from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker, NetworkEmbedder
+from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
+from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker

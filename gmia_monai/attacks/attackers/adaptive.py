@@ -13,7 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker, NetworkEmbedder
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit

@@ -13,14 +13,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, Float64
-from torch import Tensor, nn
+from jaxtyping import Float64
+from torch import Tensor
 
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.errors import UsageError
 
-__all__ = ["Attacker", "EmbeddingAttacker", "NetworkEmbedder", "cosine_score"]
+__all__ = ["Attacker", "EmbeddingAttacker", "cosine_score"]
 
 _CHUNK = 1 << 15
 _ROWS = 16
@@ -42,31 +42,6 @@ class Attacker(Protocol):
 def cosine_score(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of each pair of embeddings ``[n, d]``."""
     return F.cosine_similarity(a, b, dim=-1)
-
-
-class NetworkEmbedder:
-    """Embeds arrays of images by a network, a batch at a time.
-
-    Args:
-        network: maps ``[b, 1, h, w]`` to ``[b, d]``; put into eval mode.
-        batch_size: images at a time.
-        device: where it runs.
-    """
-
-    def __init__(self, network: nn.Module, batch_size: int = 128, device: str = "cpu") -> None:
-        self.network = network.to(device).eval()
-        self.batch_size = batch_size
-        self.device = device
-
-    @torch.no_grad()
-    def __call__(self, pixels: Pixels) -> Float32[np.ndarray, "n d"]:
-        """Embeddings as the network gives them."""
-        self.network.eval()
-        parts = [
-            self.network(torch.from_numpy(pixels[i : i + self.batch_size]).to(self.device)).float().cpu().numpy()
-            for i in range(0, len(pixels), self.batch_size)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
 class EmbeddingAttacker(ABC):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker, NetworkEmbedder, cosine_score
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
+from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.base import AttackerKnowledge
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.identity import IdentityNet
