@@ -94,8 +94,9 @@ class Arm:
 def arm_lines(
     arm: Arm, part: str, min_positives: int, paper: Bool[np.ndarray, "k"], context: RunContext
 ) -> Iterator[Result]:
-    """``utility_macro_<figure>.<part>.v1`` over the findings with enough positives, ``utility_paper_auroc.<part>.v1``
-    over those of the paper's labels that are there."""
+    """``utility_macro_<figure>.<part>.v1`` over the findings with enough positives,
+    ``utility_paper_<figure>.<part>.v1``
+    (AUROC, AP, accuracy, F1) over those of the paper's labels that are there."""
     enough = arm.enough(min_positives)
     if not enough.any():
         yield _not_measurable(f"utility_macro_auroc.{part}.v1", arm, "no finding has enough positive images", context)
@@ -108,7 +109,8 @@ def arm_lines(
         yield _line(f"utility_macro_{name}.{part}.v1", figure, scored, extra, context)
     looked_for = arm.only(paper & arm.enough(1))
     if looked_for.findings:
-        yield _line(f"utility_paper_auroc.{part}.v1", looked_for.figures(["auroc"])["auroc"], looked_for, {}, context)
+        for name, figure in looked_for.figures(COMPARED).items():
+            yield _line(f"utility_paper_{name}.{part}.v1", figure, looked_for, {}, context)
 
 
 def loss_lines(

@@ -59,3 +59,17 @@ def test_the_command_reads_a_folder(tmp_path, capsys):
 
 def test_without_lines_the_page_says_so():
     assert "No result lines yet." in systems_markdown([])
+
+
+def test_the_papers_utility_stands_under_a_row_of_real_training():
+    context, shared = RunContext("gmia m=0", "cxr64"), {"n_patients": 10, "n_images": 20}
+    extra = {"per_finding": {"Effusion": [0.7, 0.6, 0.8], "Atelectasis": [0.6, 0.5, 0.7]}}
+    lines = [
+        context.result(f"utility_paper_auroc.{part}.small.v1", value, extra=extra, **shared)
+        for part, value in (("real_to_real", 0.71), ("released_to_real", 0.66))
+    ]
+    lines.append(context.result("fidelity_psnr.v1", 22.5, **shared))
+    page = systems_markdown([*_lines("unchanged", 0.9), *lines])
+    assert _rows(page, "AUROC") == {"real": "0.710", "unchanged": "–", "gmia m=0": "0.660"}
+    assert _rows(page, "LPIPS, own trunk")["gmia m=0"] == "–"
+    assert "Atelectasis, Effusion" in page
