@@ -94,9 +94,11 @@ class Arm:
 def arm_lines(
     arm: Arm, part: str, min_positives: int, paper: Bool[np.ndarray, "k"], context: RunContext
 ) -> Iterator[Result]:
-    """``utility_macro_<figure>.<part>.v1`` over the findings with enough positives,
-    ``utility_paper_<figure>.<part>.v1``
-    (AUROC, AP, accuracy, F1) over those of the paper's labels that are there."""
+    """Lines of one arm.
+
+    ``utility_macro_<figure>.<part>.v1`` is over the findings with enough positives,
+    ``utility_paper_<figure>.<part>.v1`` (AUROC, AP, accuracy, F1) over those of the paper's labels that are there.
+    """
     enough = arm.enough(min_positives)
     if not enough.any():
         yield _not_measurable(f"utility_macro_auroc.{part}.v1", arm, "no finding has enough positive images", context)

@@ -164,3 +164,22 @@ def test_it_serves_an_evaluator(toy, images) -> None:
 def test_reconstruction_stays_in_the_range_of_images() -> None:
     out = ReconstructionInferer()(torch.tensor([[-1.0, 0.25, 2.0]]), nn.Identity())
     assert out.tolist() == [[0.0, 0.25, 1.0]]
+
+
+def test_bfloat16_takes_nearly_the_same_path() -> None:
+    network, pixels = tiny_network(), phantoms(3)
+    settings: dict[str, Any] = {"margin_cos": -0.9, "max_steps": 4, "lr": 0.01}
+    plain = LatentOptimizationInferer(**settings).optimize(pixels, network)
+    half = LatentOptimizationInferer(bfloat16=True, **settings).optimize(pixels, network)
+    assert half.image.dtype == half.cos_end.dtype == torch.float32
+    assert 0 < (half.image - plain.image).abs().mean() < 0.02
+    torch.testing.assert_close(half.cos_end, plain.cos_end, atol=0.1, rtol=0)
+
+
+def test_compiled_networks_take_the_same_path(toy, images) -> None:
+    plain = LatentOptimizationInferer(**SETTINGS).optimize(images, toy)
+    compiled = LatentOptimizationInferer(compiled=True, **SETTINGS)
+    for part in (images, images[:3]):  # another batch size, the same code
+        found = compiled.optimize(part, toy)
+        torch.testing.assert_close(found.image, plain.image[: len(part)], atol=1e-4, rtol=0)
+        assert torch.equal(found.steps, plain.steps[: len(part)])
