@@ -84,7 +84,7 @@ def read_case(
         UsageError: ``GM-U322`` where a role has no released image; ``GM-U320``, ``GM-U321`` as :func:`read_release`.
         ManifestError: a shared patient, or a role with too few.
     """
-    real = _real_parts(cohort, image_size, roles, core, n_members)
+    training, real = _real_parts(cohort, image_size, roles, core, n_members)
     parts = {}
     for purpose, images in real.items():
         try:
@@ -99,7 +99,7 @@ def read_case(
                     expected="released images of the roles A, V2 and T",
                     next_step="anonymize the whole manifest: attackers learn from releases of A and are chosen on V2",
                 ) from error
-    return _case(cohort, parts, image_size, roles, models_dir, device)
+    return _case(training, parts, models_dir, device)
 
 
 def make_case(
@@ -132,22 +132,24 @@ def make_case(
     Raises:
         ManifestError: a shared patient, or a role with too few.
     """
+    training, real = _real_parts(cohort, image_size, roles, core, n_members)
     parts = {}
-    for purpose, images in _real_parts(cohort, image_size, roles, core, n_members).items():
+    for purpose, images in real.items():
         _log.info("%s: %d images for %s", anonymizer.name, len(images), purpose)
         parts[purpose] = Judged(images, anonymizer.anonymize(images, seed, store))
 
     def anonymize(pixels: Float32[np.ndarray, "n 1 h w"], another: int) -> Float32[np.ndarray, "n 1 h w"]:
         return anonymizer.anonymize_pixels(pixels, another, store)[0]
 
-    return _case(cohort, parts, image_size, roles, models_dir, device, anonymize, anonymizer.fingerprint)
+    return _case(training, parts, models_dir, device, anonymize, anonymizer.fingerprint)
 
 
 def _real_parts(
     cohort: Cohort, image_size: int, roles: Mapping[str, str] | None, core: bool, n_members: int
-) -> dict[str, RealImages]:
-    """Real images by purpose, for all that are released."""
+) -> tuple[RealImages, dict[str, RealImages]]:
+    """Real images that attackers learn from, and by purpose those of all that are released."""
     role_of = ROLE_OF | dict(roles or {})
+    training = read_real(cohort.role(role_of["training"], MIN_PATIENTS), image_size)
     parts = {}
     for purpose in (*_RELEASED, "members"):
         part = cohort.role(role_of[purpose], min_patients=MIN_PATIENTS)
@@ -155,21 +157,18 @@ def _real_parts(
         if purpose == "members":
             part = part.sample(min(n_members, len(part)))
         if len(part):
-            parts[purpose] = read_real(part, image_size)
-    return parts
+            parts[purpose] = read_real(part, image_size, known=training)
+    return training, parts
 
 
 def _case(
-    cohort: Cohort,
+    training: RealImages,
     parts: Mapping[str, Judged],
-    image_size: int,
-    roles: Mapping[str, str] | None,
     models_dir: PathLike | None,
     device: str,
     anonymize: Callable[[Float32[np.ndarray, "n 1 h w"], int], Float32[np.ndarray, "n 1 h w"]] | None = None,
     anonymizer: str = "",
 ) -> Case:
-    training = read_real(cohort.role((ROLE_OF | dict(roles or {}))["training"], MIN_PATIENTS), image_size)
     frozen = None if models_dir is None else NetworkEmbedder(load_recorded(models_dir, "identity"), device=device)
     knowledge = AttackerKnowledge(training, parts["own"], parts["choice"], frozen, anonymize, parts.get("members"))
     judged = parts["judged"]

@@ -37,15 +37,17 @@ def read_pixels(path: PathLike, image_size: int) -> Float32[np.ndarray, "1 h w"]
     return resize_image(square, (image_size, image_size)).astype(np.float32)[None]
 
 
-def read_real(cohort: Cohort, image_size: int) -> RealImages:
-    """All images of a cohort.
+def read_real(cohort: Cohort, image_size: int, known: RealImages | None = None) -> RealImages:
+    """All images of a cohort; those that ``known`` holds at this size are not read again.
 
     Raises:
         InputError: the first image that cannot be read.
     """
     pixels = np.empty((len(cohort), 1, image_size, image_size), dtype=np.float32)
+    row = {} if known is None else {record.image: i for i, record in enumerate(known.cohort)}
     for i, record in enumerate(cohort):
-        pixels[i] = read_pixels(record.image, image_size)
+        at = row.get(record.image)
+        pixels[i] = read_pixels(record.image, image_size) if at is None or known is None else known.pixels[at]
         if (i + 1) % _EVERY == 0:
             _log.info("%d of %d real images read", i + 1, len(cohort))
     return RealImages(cohort, pixels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gmia_monai.metrics.results import Result
+from gmia_monai.report.alarm import CHANCE, figures_of, holm
 from gmia_monai.report.page import write_page
 
 __all__ = ["main", "systems_markdown"]
@@ -71,7 +72,9 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "## Headline",
         "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
         "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. `metadata` "
-        "uses no pixels and is the floor. About 300 patients have pairs: differences below 0.03 near 0.5 mean nothing.",
+        "uses no pixels and is the floor. About 300 patients have pairs: differences below 0.03 near 0.5 mean nothing. "
+        "Patients weigh alike, and negatives so that each image is as frequent among them as among positives: a score "
+        "of one image alone has AUC 0.5.",
         _table(systems, HEADLINE, _with_interval),
         "Which attacker that was:",
         _table(systems, {k: v for k, v in HEADLINE.items() if "worst" in k}, _who),
@@ -89,6 +92,7 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
             "the same images, real.",
             _table(systems, UTILITY, _with_interval),
         ]
+    parts += _alarm(systems)
     parts += [
         "## The paper's tables, in the paper's protocol",
         "Table 1, released images beside their sources (IW-SSIM needs 161 pixels; LPIPS on the trunk of the own "
@@ -117,6 +121,36 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "\n".join(f"- `{c}`" for c in dict.fromkeys(r.command for r in results if r.command)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _alarm(systems: Mapping[str, Lines]) -> list[str]:
+    """What the attacks say of unchanged images and of noise; nothing where one of the two is missing."""
+    if not {"unchanged", "noise"} <= set(systems):
+        return []
+    loud, quiet = (figures_of(list(systems[name].values())) for name in ("unchanged", "noise"))
+    adjusted = holm(quiet)
+    rows = [_row(["attack", "chance", "unchanged, highest", "noise, farthest from chance", "p (Holm)", "silent"])]
+    rows.append(_row(["---", *["---:"] * 4, "---"]))
+    for attack, (_, chance) in CHANCE.items():
+        rings = [f for f in loud if f.attack == attack]
+        noise = [(abs(f.z), f, p) for f, p in zip(quiet, adjusted, strict=True) if f.attack == attack]
+        highest = max(rings, key=lambda f: f.line.value or 0.0, default=None)
+        farthest = max(noise, key=lambda item: item[0], default=None)
+        cells = [attack, _number(chance), "–" if highest is None else _with_interval(highest.line)]
+        if farthest is None:
+            cells += ["–", "–", "–"]
+        else:
+            _, figure, p = farthest
+            shown = f"{_with_interval(figure.line)} ({len(noise)} figures)"
+            cells += [shown, f"{p:.2g}", "yes" if p >= 0.05 else "**no**"]
+        rows.append(_row(cells))
+    return [
+        "## Does the alarm work?",
+        f"Each attack on unchanged images, where it has to ring, and on noise, where it has to be silent: {len(quiet)} "
+        "figures of all attackers are asked at once, so p-values are Holm's. Membership rings on its own positive "
+        "control, a generator that learned its images by heart (`results.md`), not on unchanged images.",
+        "\n".join(rows),
+    ]
 
 
 def _with_real(systems: Mapping[str, Lines]) -> Mapping[str, Lines]:
