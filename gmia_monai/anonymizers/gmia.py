@@ -31,7 +31,8 @@ class GMIA(ImageAnonymizer):
         name: name for the result lines; None: made of the margin and of the losses that count.
         device: where it runs.
         unit_size: images that are optimised together.
-        settings: of :func:`gmia_monai.inferers.optimize_latents`, e.g. ``margin_cos``, ``lambda_ut``, ``max_steps``.
+        settings: of :class:`gmia_monai.inferers.LatentOptimizationInferer` and of
+            :func:`gmia_monai.inferers.optimize_latents`, e.g. ``bfloat16``, ``margin_cos``, ``max_steps``.
     """
 
     def __init__(

@@ -2,7 +2,8 @@
 it finds best.
 
 The AUC is a mean over patients; a release is no safer than it is for the patient who is found most easily. The risk of
-a patient is the chance that one of their pairs outscores a pair of two people, so its mean over patients is the AUC.
+a patient is the chance that one of their pairs outscores a pair of two people: its mean over patients is the AUC,
+where the balance of the pairs leaves patients their equal weight.
 Noise has a tail, too, since few pairs make a coarse figure: beside each figure stands the one of patients whose pairs
 are swapped for pairs of two people with the same released images.
 """
@@ -16,7 +17,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gmia_monai.attacks.attribute import ATTRIBUTES, attribute_classes
-from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import MAX_AGE_GAP_YEARS, Pairs
 from gmia_monai.metrics.intervals import Interval, pair_bootstrap_over_seeds, patient_bootstrap, wilson_interval
@@ -168,23 +168,20 @@ class _Lines:
         self.results: list[Result] = []
 
     def auc(self, figure: str, part: str, scored: ScoredPairs, kept: Bool[np.ndarray, "n"]) -> Interval:
-        """A line for some of the pairs, weighed anew: each patient and each image as :class:`Pairs` says."""
+        """A line for some of the pairs: patients alike among the positives, negatives as in the headline."""
         pairs = scored.pairs
+        kept = kept & (pairs.same | pairs.counted)
         same, first, second = pairs.same[kept], pairs.patient_first[kept], pairs.patient_second[kept]
         per_patient = np.bincount(first[same], minlength=1)
-        alike = 1.0 / (per_patient[first[same]] * max(np.count_nonzero(per_patient), 1))
-        images = pairs.first[kept], pairs.second[kept]
-        positives, negatives = ((images[0][which], images[1][which]) for which in (same, ~same))
-        weight = np.empty(len(same))
-        weight[same], weight[~same] = balanced_weights(
-            positives, alike, negatives, len(self.cohort), ordered=self.threat != "T3"
-        )
+        weight = pairs.weight[kept]
+        weight[same] = 1.0 / per_patient[first[same]]
         tables = [SortedScores(scores[kept], same).auc for scores in scored.per_seed]
         interval = Interval(*(float("nan"),) * 3)
         if same.any() and not same.all():
             interval = pair_bootstrap_over_seeds(tables, same, first, second, weight, self.n_boot, self.context.seed)
+        images = np.concatenate([pairs.first[kept][same], pairs.second[kept][same]])
         counts = {"n_positive_pairs": int(same.sum()), "n_negative_pairs": int((~same).sum())}
-        self.add(figure, part, interval, len(np.unique(first[same])), len(np.unique(positives)), counts)
+        self.add(figure, part, interval, len(np.unique(first[same])), len(np.unique(images)), counts)
         return interval
 
     def add(

@@ -171,7 +171,7 @@ class BudgetAttack:
             name,
             value,
             n_patients=pairs.n_positive_patients,
-            n_images=len(np.unique(np.concatenate([pairs.first[pairs.same], pairs.second[pairs.same]]))),
+            n_images=pairs.n_positive_images,
             negatives="matched",
             attacker=_ATTACKER,
             extra={"attacker_seeds": list(self.seeds), **extra},

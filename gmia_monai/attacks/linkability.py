@@ -77,7 +77,7 @@ class LinkabilityAttack:
         if isinstance(frozen, EmbeddingAttacker):
             real = knowledge.choice.real
             unchanged = Judged(real, Release("unchanged", real.pixels, tuple((i,) for i in range(len(real)))))
-            pairs = self._pairs(unchanged, "T3", each=1)
+            pairs = self._pairs(unchanged, "T3", published=True)
             self._paper_threshold = best_threshold_f1(frozen.score(unchanged, pairs, "T3"), pairs.same).threshold
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
@@ -98,14 +98,15 @@ class LinkabilityAttack:
                 accepted = sign * attacker.score(judged, pairs, threat) >= threshold
                 results += self._ours(accepted, pairs, side, name, context, {"threshold": threshold, "sign": sign})
             if "frozen" in self._fitted:
-                pairs = self._pairs(judged, threat, each=1)
+                pairs = self._pairs(judged, threat, published=True)
                 accepted = self._fitted["frozen"].score(judged, pairs, threat) >= self._paper_threshold
                 results += self._paper(accepted, pairs, side, context)
         return results
 
-    def _pairs(self, judged: Judged, threat: str, each: int = 50) -> Pairs:
-        """Pairs with so many negatives for each positive; the published protocol counts one for one."""
-        pairs = threat_pairs(judged.real.cohort, threat, "random", judged.released, each, seed=self.seed)
+    def _pairs(self, judged: Judged, threat: str, published: bool = False) -> Pairs:
+        """Weighed pairs; the published protocol counts them instead, one negative for each positive."""
+        each = 1 if published else 50
+        pairs = threat_pairs(judged.real.cohort, threat, "random", judged.released, each, self.seed, not published)
         if pairs.n_positives == 0 or pairs.n_negatives == 0:
             raise TooLittleDataError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
         return pairs
@@ -171,8 +172,8 @@ class LinkabilityAttack:
             name,
             value,
             n_patients=pairs.n_positive_patients,
-            n_images=len(np.unique(np.concatenate([pairs.first[pairs.same], pairs.second[pairs.same]]))),
+            n_images=pairs.n_positive_images,
             negatives=negatives,
             attacker=attacker,
-            extra={"n_positive_pairs": pairs.n_positives, "n_negative_pairs": pairs.n_negatives, **extra},
+            extra=pairs.facts() | extra,
         )

@@ -108,9 +108,10 @@ class RetrievalAttack:
     def _lines(
         self, table: Identification, direction: str, attacker: str, context: RunContext, extra: dict[str, object]
     ) -> list[Result]:
+        chance = float(np.mean(table.n_matches / table.gallery))
         curve = {str(size): round(table.rank_k_at_gallery(size), 6) for size in _sizes(table)}
         values: dict[str, tuple[np.ndarray, dict[str, object]]] = {
-            "rank_1": (table.rank < 1.5, {"rank_1_at_gallery": curve}),
+            "rank_1": (table.rank < 1.5, {"rank_1_at_gallery": curve, "chance": round(chance, 6)}),
             "rank_5": (table.rank < 5.5, {}),
             "map_at_r": (table.average_precision_at_r, {}),
         }

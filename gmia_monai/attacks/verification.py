@@ -22,7 +22,7 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, pair_bootstrap_figures
+from gmia_monai.metrics.intervals import Interval, pair_bootstrap_figures, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
@@ -161,7 +161,7 @@ class VerificationAttack:
             "equal_error_rate": {},
         }
         figures = ["verification_auc", "verification_auc_two_sided", "equal_error_rate"]
-        if negatives == _CHOSEN_ON:  # the odds were fitted against these
+        if negatives == _CHOSEN_ON:  # the likelihood ratio was fitted with these
             figures.append("calibration_error")
         for label, rate in _RATES.items():
             reason = SortedScores(scores[0], pairs.same).tar_at_far(rate, pairs.weight).reason
@@ -178,7 +178,8 @@ class VerificationAttack:
         )
         return [
             self._line(f"{figure}.{threat}.{name}.v1", interval, negatives, name, pairs, context, extras.get(figure))
-            for figure, interval in zip(figures, intervals, strict=True)
+            for figure, found in zip(figures, intervals, strict=True)
+            for interval in [rate_interval(found, pairs.n_positive_patients) if figure in _RATES else found]
         ]
 
     def _worst(self, threat: str) -> tuple[str, str, float]:
@@ -206,7 +207,7 @@ class VerificationAttack:
         extra = {"attacker": name, "variant": variant, "auc_on_choice": round(best, 6)}
         figure = "verification_auc" if variant == "signed" else "verification_auc_two_sided"
         [line] = [r for r in lines if r.name == f"{figure}.{threat}.{name}.v1"]
-        value = Interval(line.value, line.low, line.high)
+        value = Interval(*(float("nan") if v is None else v for v in (line.value, line.low, line.high)))
         return self._line(f"verification_auc.{threat}.worst.v1", value, negatives, "worst", pairs, context, extra)
 
     def _broken_down(self, judged: Judged, context: RunContext) -> Breakdown:
@@ -236,14 +237,12 @@ class VerificationAttack:
             figure,
             interval,
             n_patients=pairs.n_positive_patients,
-            n_images=len(np.unique(np.concatenate([pairs.first[pairs.same], pairs.second[pairs.same]]))),
+            n_images=pairs.n_positive_images,
             negatives=negatives,
             attacker=attacker,
             extra={
                 "attacker_seeds": list(self.seeds),
-                "n_positive_pairs": pairs.n_positives,
-                "n_negative_pairs": pairs.n_negatives,
-                "weight_moved": round(pairs.weight_moved, 6),
+                **pairs.facts(),
                 **(extra or {}),
             },
         )

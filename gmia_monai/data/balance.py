@@ -3,7 +3,8 @@
 Patients who come back differ from those who come once, and some images match many others: with negatives of equal
 weight, a score of the real image alone already tells positives from negatives (AUC 0.55 on the reference test role,
 against released noise). Raking (iterative proportional fitting: Deming & Stephan, Ann. Math. Stat. 1940) takes that
-away: with equal shares on both sides, any score of one image alone has AUC 0.5.
+away: with equal shares in either place, any score of one image alone has AUC 0.5 (where places do not differ, any sum
+of the same score of both).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def balanced_weights(
     negatives: tuple[Int[np.ndarray, "q"], Int[np.ndarray, "q"]],
     n_images: int,
     ordered: bool,
-) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "q"]]:
+) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "q"], float]:
     """Weights of positive and of negative pairs, each summing to 1, with equal shares of every image.
 
     Positives keep their weight where that is possible. An image that no negative can stand for (nobody else matches it,
@@ -39,16 +40,17 @@ def balanced_weights(
             both places together.
 
     Returns:
-        weights of positives and negatives. Where no negative can be balanced at all, positives as given and negatives
-        alike.
+        weights of positives and negatives, and what is left of the difference between the shares: 0 where all is
+        balanced, at most 1. Where no negative can be balanced at all, positives as given and negatives alike.
     """
     alike = np.full(len(negatives[0]), 1.0 / max(len(negatives[0]), 1))
     if len(weight) == 0 or len(alike) == 0:
-        return weight, alike
+        return weight, alike, 0.0
+    sides: tuple[tuple[int, ...], ...] = ((0,), (1,)) if ordered else ((0, 1),)
     positive, negative = weight, alike
     for step in range(_ROUNDS):
         apart = 0.0
-        for side in ((0,), (1,)) if ordered else ((0, 1),):
+        for side in sides:
             wanted, given = (
                 _shares(w, pairs, side, n_images) for w, pairs in ((positive, positives), (negative, negatives))
             )
@@ -61,8 +63,12 @@ def balanced_weights(
         if apart < _TOLERANCE:
             break
     if not (positive.any() and negative.any()):
-        return weight, alike
-    return positive, negative
+        positive, negative = weight, alike
+    left = [
+        float(np.abs(_shares(positive, positives, side, n_images) - _shares(negative, negatives, side, n_images)).sum())
+        for side in sides
+    ]
+    return positive, negative, 0.5 * max(left)
 
 
 _Pairs = tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]

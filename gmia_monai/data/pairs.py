@@ -2,8 +2,8 @@
 
 Positives are all pairs of different images of one patient within one folder, each patient of equal weight. Negatives
 are drawn for one image of each positive, at random within the folder or matched on sex, view and age, because those
-alone tell many patients apart. Their weights are those of :func:`gmia_monai.data.balance.balanced_weights`: no image is
-more frequent among negatives than among positives, so that it takes both images of a pair to tell one from the other.
+alone tell many patients apart. Their weights are those of :func:`gmia_monai.data.balance.balanced_weights`: each image
+is as frequent among negatives as among positives, so that it takes both images of a pair to tell one from the other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from gmia_monai.data.cohort import Cohort
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["MAX_AGE_GAP_YEARS", "NEGATIVES", "Pairs", "t1_pairs"]
+__all__ = ["MAX_AGE_GAP_YEARS", "NEGATIVES", "PAIRS_VERSION", "Pairs", "t1_pairs"]
+
+# Of how pairs are drawn and weighed: what was found with another is not taken for this one's.
+PAIRS_VERSION = 2
 
 MAX_AGE_GAP_YEARS = 5.0
 NEGATIVES = ("random", "matched")
@@ -36,13 +39,14 @@ class Pairs:
         second: index of another image.
         same: whether both are of one patient.
         weight: positives sum to 1, each patient alike as far as negatives can be found; negatives sum to 1, with each
-            image's share among the positives. Images of patients without a positive weigh nothing.
+            image's share among the positives. Images without a positive weigh nothing.
         patient_first: position of the patient of ``first`` in ``cohort.patients``.
         patient_second: the same for ``second``.
         negatives: ``random`` or ``matched``.
         n_wanted: negatives that were asked for.
         n_short: images for which fewer negatives exist than were asked for; all that exist were taken.
         weight_moved: share of the positives' weight that went to other positives, for lack of negatives.
+        unbalanced: what is left of the difference between images' shares, 0 to 1.
     """
 
     first: IntArray
@@ -55,6 +59,7 @@ class Pairs:
     n_wanted: int
     n_short: int
     weight_moved: float
+    unbalanced: float
 
     def __len__(self) -> int:
         return len(self.first)
@@ -76,9 +81,31 @@ class Pairs:
         return len(self) - self.n_positives
 
     @property
+    def counted(self) -> BoolArray:
+        """Which pairs weigh anything."""
+        return self.weight > 0
+
+    def facts(self) -> dict[str, object]:
+        """What a result line says of its pairs: those that count, and how far their weights are from equal ones."""
+        negative = self.weight[~self.same]
+        return {
+            "n_positive_pairs": int((self.same & self.counted).sum()),
+            "n_negative_pairs": int((~self.same & self.counted).sum()),
+            "n_negative_pairs_effective": round(float(negative.sum() ** 2 / max(np.square(negative).sum(), 1e-300))),
+            "weight_moved": round(self.weight_moved, 6),
+            **({"unbalanced": round(self.unbalanced, 6)} if self.unbalanced > 1e-4 else {}),
+        }
+
+    @property
+    def n_positive_images(self) -> int:
+        """Images in a positive that counts."""
+        kept = self.same & self.counted
+        return len(np.unique([self.first[kept], self.second[kept]]))
+
+    @property
     def n_positive_patients(self) -> int:
         """Patients who have a positive that counts: what an interval rests on."""
-        return len(np.unique(self.patient_first[self.same & (self.weight > 0)]))
+        return len(np.unique(self.patient_first[self.same & self.counted]))
 
 
 def t1_pairs(
@@ -88,6 +115,7 @@ def t1_pairs(
     max_positives_per_patient: int | None = None,
     match_findings: bool = False,
     seed: int = 0,
+    balanced: bool = True,
 ) -> Pairs:
     """Positives and negatives of threat model T1.
 
@@ -102,6 +130,7 @@ def t1_pairs(
         max_positives_per_patient: at most so many positives of a patient, drawn at random; None: all.
         match_findings: match on the set of findings that are present, too (for threat model T2).
         seed: of all draws.
+        balanced: see :func:`gmia_monai.data.threats.threat_pairs`.
 
     Returns:
         positives first, ordered by patient; then negatives, ordered by image.
@@ -116,7 +145,8 @@ def t1_pairs(
     rng = np.random.default_rng(seed)
     first, second = positives_within(cohort, max_positives_per_patient, rng)
     anchors = np.where(rng.random(len(first)) < 0.5, first, second)
-    return with_negatives(cohort, first, second, anchors, negatives, negatives_per_positive, match_findings, rng, False)
+    drawn = (negatives, negatives_per_positive, match_findings, rng)
+    return with_negatives(cohort, first, second, anchors, *drawn, ordered=False, balanced=balanced)
 
 
 def with_negatives(
@@ -129,19 +159,24 @@ def with_negatives(
     match_findings: bool,
     rng: np.random.Generator,
     ordered: bool,
+    balanced: bool = True,
 ) -> Pairs:
     """Positives ``first``, ``second`` with negatives drawn for the image ``anchors`` of each.
 
-    ``ordered``: the two places are of different kinds, as a released and a real image.
+    ``ordered``: the two places are of different kinds, as a released and a real image. Not ``balanced``: patients weigh
+    alike among positives, and pairs among negatives.
     """
     patient = cohort.patient_index
     wanted = np.bincount(anchors, minlength=len(cohort)) * negatives_per_positive
     negative_first, negative_second, n_short = _negatives(cohort, wanted, negatives, match_findings, rng)
     per_patient = np.bincount(patient[first], minlength=len(cohort.patients))
     alike = 1.0 / (per_patient[patient[first]] * max(np.count_nonzero(per_patient), 1))
-    positive_weight, negative_weight = balanced_weights(
-        (first, second), alike, (negative_first, negative_second), len(cohort), ordered
-    )
+    positive_weight = alike
+    negative_weight, unbalanced = np.full(len(negative_first), 1.0 / max(len(negative_first), 1)), 0.0
+    if balanced:
+        positive_weight, negative_weight, unbalanced = balanced_weights(
+            (first, second), alike, (negative_first, negative_second), len(cohort), ordered
+        )
     all_first = np.concatenate([first, negative_first])
     all_second = np.concatenate([second, negative_second])
     return Pairs(
@@ -155,6 +190,7 @@ def with_negatives(
         n_wanted=int(wanted.sum()),
         n_short=n_short,
         weight_moved=0.5 * float(np.abs(positive_weight - alike).sum()),
+        unbalanced=unbalanced,
     )
 
 

@@ -32,6 +32,7 @@ def threat_pairs(
     released: BoolArray | None = None,
     negatives_per_positive: int = 50,
     seed: int = 0,
+    balanced: bool = True,
 ) -> Pairs:
     """Pairs under one threat model; positions are those of the cohort on both sides.
 
@@ -44,6 +45,8 @@ def threat_pairs(
         negatives_per_positive: negatives drawn for each positive, all with the positive's released image; the other
             image has a positive of its own, too.
         seed: of all draws.
+        balanced: weigh pairs so that one image alone tells nothing; else patients weigh alike among positives, and
+            pairs among negatives.
 
     Raises:
         UsageError: ``GM-U304`` for another threat model, ``GM-U038`` for other negatives, ``GM-U305`` where
@@ -61,7 +64,8 @@ def threat_pairs(
     if threat == "T3":
         keep = released[one] & released[two]
         inside = np.unique([one[keep], two[keep]])
-        return _moved(t1_pairs(cohort[inside], negatives, negatives_per_positive, seed=seed), inside, cohort)
+        part = t1_pairs(cohort[inside], negatives, negatives_per_positive, seed=seed, balanced=balanced)
+        return _moved(part, inside, cohort)
     if threat == "T2":
         first = second = np.flatnonzero(released)
     else:
@@ -73,9 +77,8 @@ def threat_pairs(
     inside = np.unique([first, second])
     first, second = np.searchsorted(inside, first), np.searchsorted(inside, second)
     findings = threat == "T2" and negatives == "matched"
-    part = with_negatives(
-        cohort[inside], first, second, first, negatives, negatives_per_positive, findings, rng, ordered=True
-    )
+    drawn = (negatives, negatives_per_positive, findings, rng)
+    part = with_negatives(cohort[inside], first, second, first, *drawn, ordered=True, balanced=balanced)
     return _moved(part, inside, cohort)
 
 

@@ -31,6 +31,7 @@ from gmia_monai.attacks.retrieval import RetrievalAttack
 from gmia_monai.attacks.singling_out import SinglingOutAttack
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.attacks.verification import VerificationAttack
+from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.probes import FidelityProbe, TransferProbe
@@ -189,7 +190,8 @@ def run_attacks(engine: Engine, lines: AttackLines, handlers: Sequence[Any] = ()
 
 def attack_fingerprint(case: Case, weights: Sequence[PathLike], settings: Mapping[str, Any]) -> str:
     """Hash of the case, the attackers' weights and their settings: what has it is done already."""
-    text = json.dumps([case.fingerprint, [sha256_of(path) for path in weights], settings], sort_keys=True, default=str)
+    facts = [PAIRS_VERSION, case.fingerprint, [sha256_of(path) for path in weights], settings]
+    text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

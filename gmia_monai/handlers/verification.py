@@ -19,7 +19,8 @@ __all__ = ["VerificationAUC"]
 
 
 class VerificationAUC(EpochMetric):
-    """AUC of the cosine, or of another comparison, over all T1 pairs of a cohort, patients of equal weight.
+    """AUC of the cosine, or of another comparison, over all T1 pairs of a cohort, as :class:`gmia_monai.data.Pairs`
+    weighs them.
 
     Args:
         cohort: the images in the order in which the evaluator sees them.

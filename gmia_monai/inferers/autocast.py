@@ -41,6 +41,7 @@ def computes_bfloat16(device: str) -> bool:
     Args:
         device: with or without a number.
     """
-    if device.startswith("cuda"):
+    kind = torch.device(device).type
+    if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    return kind == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

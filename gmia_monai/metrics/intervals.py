@@ -2,7 +2,8 @@
 
 Images of one patient are alike, so intervals over images are too narrow. A resample is expressed as weights: an image
 counts as often as its patient was drawn; a negative pair as often as the product of its two patients' counts; a
-positive pair as often as its patient's count, since a patient drawn twice is never its own positive.
+positive pair as often as its patient's count, since a patient drawn twice is never its own positive. Weights that
+balance pairs on all data are kept: in a resample they balance a little less, which makes intervals a little wider.
 
 Where each patient gives one outcome, yes or no, the interval is Wilson's (Journal of the American Statistical
 Association 22:209, 1927): it has a width where every outcome is the same, which the bootstrap's has not.
@@ -168,7 +169,7 @@ def _pair_weights(
         raise UsageError("GM-U213", "pair labels contradict the patients", expected="positive pairs within one patient")
     names, member = np.unique(np.concatenate([first, second]), return_inverse=True)
     one = member[: len(first)]
-    # the second patient of a positive is the first once more: a place that always counts once stands for him
+    # the second patient of a positive is the first once more, whose count is taken once: here it is always 1
     two = np.where(same, len(names), member[len(first) :])
     for counts in _draws(len(names), n_boot, seed):
         yield base * counts[one] * np.append(counts, 1.0)[two]

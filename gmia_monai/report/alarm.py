@@ -20,15 +20,16 @@ from gmia_monai.typing import FloatArray
 
 __all__ = ["CHANCE", "Figure", "figures_of", "holm"]
 
-# attack: (names of its figures, what chance gives)
-CHANCE: dict[str, tuple[str, float]] = {
+# attack: (names of its figures, what chance gives; None: the line says it)
+CHANCE: dict[str, tuple[str, float | None]] = {
     **{
         f"verification, {threat}": (rf"verification_auc(_two_sided)?\.{threat}\.(?!worst|metadata)\w+\.v1", 0.5)
         for threat in ("T1", "T2", "T3")
     },
     "linkability, accuracy": (r"linkability_accuracy\.\w+\.(?!metadata)\w+\.v1", 0.5),
+    "retrieval, rank 1": (r"rank_1\.\w+\.(?!worst)\w+\.v1", None),
     "presence": (r"presence_auc\.(?!worst)[\w.]+\.v1", 0.5),
-    "membership": (r"membership_auc(_patient)?\.[\w.]+\.v1", 0.5),
+    "membership": (r"membership_auc(_patient)?\.(?!worst)[\w.]+\.v1", 0.5),
     "attribute": (r"attribute_auc\.\w+\.v1", 0.5),
     "inversion": (r"inversion_auc\.T[12]\.v1", 0.5),
     "singling out, two-sided": (r"anonymeter_singling_out_risk\.\w+\.v1", 0.0),
@@ -53,6 +54,11 @@ class Figure:
     chance: float
     z: float
 
+    @property
+    def rings(self) -> bool:
+        """Whether the lower limit is above chance."""
+        return self.line.low is not None and self.line.low > self.chance
+
 
 def figures_of(lines: Sequence[Result]) -> list[Figure]:
     """All figures of one system whose value by chance is known, and that have an interval."""
@@ -62,7 +68,8 @@ def figures_of(lines: Sequence[Result]) -> list[Figure]:
             continue
         for attack, (pattern, chance) in CHANCE.items():
             if re.fullmatch(pattern, line.name):
-                found.append(Figure(attack, line, chance, _z(line.value, line.low, line.high, chance)))
+                expected = float(line.extra["chance"]) if chance is None else chance
+                found.append(Figure(attack, line, expected, _z(line.value, line.low, line.high, expected)))
     return found
 
 

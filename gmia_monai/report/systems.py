@@ -73,8 +73,10 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
         "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. `metadata` "
         "uses no pixels and is the floor. About 300 patients have pairs: differences below 0.03 near 0.5 mean nothing. "
-        "Patients weigh alike, and negatives so that each image is as frequent among them as among positives: a score "
-        "of one image alone has AUC 0.5.",
+        "Patients weigh alike, as far as negatives can be found for them"
+        + _patients(systems)
+        + "; negatives weigh so that each image is as frequent among them as among positives: a score of one image "
+        "alone has AUC 0.5.",
         _table(systems, HEADLINE, _with_interval),
         "Which attacker that was:",
         _table(systems, {k: v for k, v in HEADLINE.items() if "worst" in k}, _who),
@@ -129,20 +131,22 @@ def _alarm(systems: Mapping[str, Lines]) -> list[str]:
         return []
     loud, quiet = (figures_of(list(systems[name].values())) for name in ("unchanged", "noise"))
     adjusted = holm(quiet)
-    rows = [_row(["attack", "chance", "unchanged, highest", "noise, farthest from chance", "p (Holm)", "silent"])]
-    rows.append(_row(["---", *["---:"] * 4, "---"]))
-    for attack, (_, chance) in CHANCE.items():
+    heads = ["attack", "unchanged, highest", "rings", "noise, farthest from chance", "chance", "p (Holm)", "silent"]
+    rows = [_row(heads), _row(["---", "---:", "---", "---:", "---:", "---:", "---"])]
+    for attack in CHANCE:
         rings = [f for f in loud if f.attack == attack]
         noise = [(abs(f.z), f, p) for f, p in zip(quiet, adjusted, strict=True) if f.attack == attack]
         highest = max(rings, key=lambda f: f.line.value or 0.0, default=None)
         farthest = max(noise, key=lambda item: item[0], default=None)
-        cells = [attack, _number(chance), "–" if highest is None else _with_interval(highest.line)]
+        cells = [attack, "–", "–"]
+        if highest is not None:
+            cells = [attack, _with_interval(highest.line), "yes" if highest.rings else "**no**"]
         if farthest is None:
-            cells += ["–", "–", "–"]
+            cells += ["–", "–", "–", "–"]
         else:
             _, figure, p = farthest
             shown = f"{_with_interval(figure.line)} ({len(noise)} figures)"
-            cells += [shown, f"{p:.2g}", "yes" if p >= 0.05 else "**no**"]
+            cells += [shown, _number(figure.chance), f"{p:.2g}", "yes" if p >= 0.05 else "**no**"]
         rows.append(_row(cells))
     return [
         "## Does the alarm work?",
@@ -151,6 +155,20 @@ def _alarm(systems: Mapping[str, Lines]) -> list[str]:
         "control, a generator that learned its images by heart (`results.md`), not on unchanged images.",
         "\n".join(rows),
     ]
+
+
+def _patients(systems: Mapping[str, Lines]) -> str:
+    """How many patients each threat model rests on."""
+    found = {}
+    for threat in ("T1", "T2", "T3"):
+        counts = [
+            lines[key].n_patients
+            for lines in systems.values()
+            for key in [(f"verification_auc.{threat}.worst.v1", "matched")]
+            if key in lines
+        ]
+        found |= {threat: counts[0]} if counts else {}
+    return f" ({', '.join(f'{threat}: {n} patients' for threat, n in found.items())})" if found else ""
 
 
 def _with_real(systems: Mapping[str, Lines]) -> Mapping[str, Lines]:

@@ -17,7 +17,8 @@ from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import Judged
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
-from gmia_monai.data.release import Release
+from gmia_monai.data.cohort import Cohort, ImageRecord
+from gmia_monai.data.release import RealImages, Release
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.verification import roc_auc
@@ -142,9 +143,36 @@ def test_averaging_is_the_mean_of_the_other_images(weights):
     scores = attacker.score(case, pairs, "T1")
     for k in [0, 7, len(pairs) - 1]:
         i, j = int(pairs.first[k]), int(pairs.second[k])
-        mates = [m for m in range(len(e)) if cohort.patient_index[m] == cohort.patient_index[j] and m != i]
-        mean = e[mates].mean(0)
-        assert scores[k] == pytest.approx(float(e[i] @ mean / np.linalg.norm(mean)), abs=1e-5)
+        mates = [m for m in range(len(e)) if cohort.patient_index[m] == cohort.patient_index[j]]
+        # of a stranger one image is left out, too, for the number must not tell
+        left_out = [i] if pairs.same[k] else [m for m in mates if m != j]
+        means = [e[[m for m in mates if m != out]].mean(0) for out in left_out]
+        possible = [float(e[i] @ mean / np.linalg.norm(mean)) for mean in means]
+        assert min(abs(scores[k] - p) for p in possible) < 1e-5
+
+
+@pytest.mark.parametrize("policy", ["unlinkable", "pseudonymous"])
+def test_averaging_is_silent_where_nothing_is_released(policy):
+    """Means of fewer images are noisier, which must not tell whose images they are."""
+    rng = np.random.default_rng(3)
+    records = [
+        ImageRecord(Path(f"/{p}_{i}.png"), f"p{p}", age=50.0)
+        for p in range(200)
+        for i in range(int(rng.integers(2, 5)))
+    ]
+    pixels = np.zeros((len(records), 1, 32, 32), np.float32)
+    case = Judged(
+        RealImages(Cohort(tuple(records)), pixels),
+        Release("noise", pixels, tuple((i,) for i in range(len(records))), policy=policy),
+    )
+
+    class Blind(FrozenAttacker):
+        def embeddings(self, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+            return tuple((0.5 + rng.standard_normal((len(records), 16))).astype(np.float32) for _ in range(2))
+
+    pairs = threat_pairs(case.real.cohort, "T1", "matched")
+    aucs = [roc_auc(AveragingAttacker(Blind()).score(case, pairs, "T1"), pairs.same, pairs.weight) for _ in range(8)]
+    assert abs(np.mean(aucs) - 0.5) < 0.015
 
 
 def test_averaging_beats_one_image_on_noisy_ones(weights):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gmia_monai.attacks.attackers import embedder
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
+from gmia_monai.networks.identity import IdentityNet
 
 
 class _Counting(nn.Module):
@@ -53,6 +54,11 @@ def test_weights_settings_and_views_make_another_network():
     np.testing.assert_allclose(embed(pixels), before + 1.0, atol=1e-2)
     network.gain = 2.0
     np.testing.assert_allclose(embed(pixels), 2 * (before + 1.0), atol=2e-2)
+    identity = IdentityNet(32, "small_pooled", embedding_dim=8)
+    embed, images = NetworkEmbedder(identity), np.random.default_rng(4).random((2, 1, 32, 32), dtype=np.float32)
+    assert embed(images).shape == (2, 8)
+    identity.two_views = True
+    assert embed(images).shape == (2, 16)
 
 
 def test_too_many_bytes_push_out_the_oldest(monkeypatch):

@@ -57,14 +57,24 @@ def test_an_image_that_no_negative_stands_for_loses_its_positive():
     # images 0-3 can be compared with each other, image 4 with nobody
     positives = np.array([0, 1, 2, 3, 4]), np.array([1, 0, 3, 2, 4])
     negatives = np.array([0, 1, 2, 3]), np.array([2, 3, 0, 1])
-    positive, negative = balanced_weights(positives, np.full(5, 0.2), negatives, 5, ordered=True)
+    positive, negative, left = balanced_weights(positives, np.full(5, 0.2), negatives, 5, ordered=True)
+    assert left < 1e-5
     np.testing.assert_allclose(positive, [0.25, 0.25, 0.25, 0.25, 0], atol=1e-5)
     np.testing.assert_allclose(negative, 0.25, atol=1e-5)
 
 
 def test_where_there_is_no_balance_weights_stay():
     only_once = np.array([0, 0]), np.array([2, 3])
-    positive, negative = balanced_weights((np.array([0]), np.array([1])), np.ones(1), only_once, 4, ordered=True)
+    positive, negative, left = balanced_weights((np.array([0]), np.array([1])), np.ones(1), only_once, 4, ordered=True)
+    assert left == 1.0, "and it is said"
     assert positive.tolist() == [1.0] and negative.tolist() == [0.5, 0.5]
     none = np.empty(0, np.int64)
     assert balanced_weights((none, none), np.empty(0), only_once, 4, False)[1].tolist() == [0.5, 0.5]
+
+
+def test_pairs_that_are_only_counted_weigh_alike(cohort):
+    pairs = threat_pairs(cohort, "T2", "random", negatives_per_positive=1, balanced=False)
+    assert np.ptp(pairs.weight[~pairs.same]) == 0 and pairs.counted.all()
+    assert pairs.n_positive_patients == len(cohort.patients) and pairs.weight_moved == 0
+    facts = threat_pairs(cohort, "T1", "matched").facts()
+    assert facts["n_negative_pairs_effective"] < facts["n_negative_pairs"] < len(cohort) ** 2

@@ -60,10 +60,12 @@ def test_the_page_says_which_attack_is_not_silent():
         _line("noise", "verification_auc.T1.frozen.v1", 0.51, negatives="matched"),
         _line("unchanged", "presence_auc.largest.frozen.v1", 0.9),
         _line("noise", "presence_auc.largest.frozen.v1", 0.7),
+        _line("unchanged", "inversion_auc.T1.v1", 0.51),
     ]
     page = systems_markdown(lines)
     rows = {row.split(" | ")[0].strip("| "): row for row in page.splitlines() if row.startswith("|")}
     assert "0.970" in rows["verification, T1"] and rows["verification, T1"].endswith("| yes |")
+    assert rows["verification, T1"].count("| yes |") == 2
     assert rows["presence"].endswith("| **no** |")
-    assert rows["inversion"].count("–") == 4
+    assert "**no**" in rows["inversion"] and rows["attribute"].count("–") == 6, "a dead attack is marked"
     assert "Does the alarm work" not in systems_markdown(lines[:1])

@@ -19,7 +19,9 @@ from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
 from gmia_monai.attacks.refit_store import RefitStore, refit_key
+from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.data.threats import threat_pairs
+from gmia_monai.inferers.autocast import computes_bfloat16
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.typing import PathLike
@@ -94,6 +96,8 @@ class AdaptiveAttacker(EmbeddingAttacker):
         facts = {
             "base": sha256_of(self.weights[seed % len(self.weights)]),
             "against": self.against,
+            "pairs": PAIRS_VERSION,
+            "bfloat16": self.recipe.bfloat16 and computes_bfloat16(self.device),
             "recipe": asdict(self.recipe),
             "seed": seed,
             "choice": [knowledge.choice.release.content_hash, knowledge.choice.real.content_hash],

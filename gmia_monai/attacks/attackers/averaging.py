@@ -66,16 +66,29 @@ def _mean_without(
     member: Int[np.ndarray, "p"],
     without: Int[np.ndarray, "p"] | None,
 ) -> Float[np.ndarray, "p d"]:
-    """Mean embedding of the group of each ``member``, without one image where that is of the same group."""
+    """Mean embedding of the group of each ``member``, without one image of it: the given one if it is of the same
+    group, any other one if not. Means of fewer images are noisier, and the number must not tell whom they are of."""
     sums = np.zeros((int(group.max()) + 1, embeddings.shape[1]))
     np.add.at(sums, group, embeddings * counted[:, None])
     total = sums[group[member]]
     if without is not None:
-        same = (group[without] == group[member]) & (counted[without] > 0)
+        without = np.where(group[without] == group[member], without, _another(group, member))
+        same = (group[without] == group[member]) & (counted[without] > 0) & (without != member)
         total = total - np.where(same[:, None], embeddings[without], 0.0)
         alone = np.bincount(group, counted, len(sums))[group[member]] - same < 0.5
         total[alone] = embeddings[member[alone]]
     return _unit(total)
+
+
+def _another(group: Int[np.ndarray, "n"], member: Int[np.ndarray, "p"]) -> Int[np.ndarray, "p"]:
+    """A random other image of the group of each member; the member itself where it is alone."""
+    order = np.argsort(group, kind="stable")
+    first = np.searchsorted(group[order], group[member], side="left")
+    count = np.searchsorted(group[order], group[member], side="right") - first
+    place = np.empty(len(group), dtype=np.int64)
+    place[order] = np.arange(len(group))
+    step = np.random.default_rng(0).integers(1, np.maximum(count, 2))
+    return order[first + (place[member] - first + step) % count]
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

@@ -59,7 +59,7 @@ class NetworkEmbedder:
     def __call__(self, pixels: Pixels) -> Float32[np.ndarray, "n d"]:
         """Embeddings as the network gives them."""
         self.network.eval()
-        key = f"{_digest_of(self.network)} {self.device} {_digest(pixels)}"
+        key = f"{_digest_of(self.network)} {self.device} {self._run.enabled} {_digest(pixels)}"
         found = _kept.get(key)
         if found is None:
             parts = [
@@ -72,13 +72,14 @@ class NetworkEmbedder:
 
 
 def _digest_of(network: nn.Module) -> str:
-    """Of what the network computes: its structure, its settings as printed or held, and its weights."""
+    """Of what the network computes: its structure, its plain settings, its weights and buffers."""
     digest = hashlib.sha256()
     for name, module in network.named_modules():
         settings = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
-        digest.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}".encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(f"{name} {_digest(tensor.detach().cpu().numpy())}".encode())
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        digest.update(f"{name} {kind} {sorted(settings.items())}".encode())
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {_digest(tensor.detach().double().cpu().numpy())}".encode())
     return digest.hexdigest()
 
 
