@@ -64,7 +64,7 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "# Systems under attack",
         f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role of "
         "evaluation protocol v1 at 64 px, at most four images a patient; 95 % intervals over patients and attacker "
-        "seeds.",
+        "seeds. –: no line yet, or nothing to measure.",
     ]
     if not systems:
         return "\n\n".join([*parts, "No result lines yet."]) + "\n"
