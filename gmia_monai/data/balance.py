@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 __all__ = ["balanced_weights"]
 
 _ROUNDS, _TOLERANCE = 5000, 1e-6
+# Where so many rounds bring the shares hardly nearer, no more will.
+_PATIENCE, _NEARER = 200, 0.8
 # Negatives alone move in the first rounds; then positives without negatives to match give way, slowly.
 _NEGATIVES_ALONE, _YIELD = 50, 0.05
 
@@ -48,6 +50,7 @@ def balanced_weights(
         return weight, alike, 0.0
     sides: tuple[tuple[int, ...], ...] = ((0,), (1,)) if ordered else ((0, 1),)
     positive, negative = weight, alike
+    before = 1.0
     for step in range(_ROUNDS):
         apart = 0.0
         for side in sides:
@@ -62,6 +65,10 @@ def balanced_weights(
             negative = _scaled(negative, _ratio(wanted, given), negatives, side)
         if apart < _TOLERANCE:
             break
+        if step % _PATIENCE == _PATIENCE - 1:
+            if apart > _NEARER * before:
+                break
+            before = apart
     if not (positive.any() and negative.any()):
         positive, negative = weight, alike
     left = [

@@ -19,7 +19,7 @@ from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
 from gmia_monai.attacks.refit_store import RefitStore, refit_key
-from gmia_monai.data.pairs import PAIRS_VERSION
+from gmia_monai.data.pairs import PAIRS_VERSION, Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.inferers.autocast import computes_bfloat16
 from gmia_monai.metrics.verification import roc_auc
@@ -105,7 +105,9 @@ class AdaptiveAttacker(EmbeddingAttacker):
         key = refit_key(facts, released, other)
         pair = RefitPair(network, shared=shared).to(self.device)
         if not self.store.fill(key, pair):
-            validate = partial(self._validate, judged=knowledge.choice, threat="T3" if shared else "T1")
+            judged, threat = knowledge.choice, "T3" if shared else "T1"
+            pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, 20)
+            validate = partial(self._validate, judged=judged, pairs=pairs, threat=threat)
             if validate(pair) < 0.5:
                 pair.turn()
             refit(pair, released, other, recipe=self.recipe, seed=seed, validate=validate, device=self.device)
@@ -116,9 +118,8 @@ class AdaptiveAttacker(EmbeddingAttacker):
         """The released images that it learns from."""
         return released_side(knowledge.own)
 
-    def _validate(self, pair: RefitPair, judged: Judged, threat: str) -> float:
+    def _validate(self, pair: RefitPair, judged: Judged, pairs: Pairs, threat: str) -> float:
         self._take(pair)
-        pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, 20)
         return roc_auc(EmbeddingAttacker.score(self, judged, pairs, threat), pairs.same, pairs.weight)
 
     def _take(self, pair: RefitPair) -> None:
