@@ -242,7 +242,7 @@ def test_a_system_that_inverts_identity_gives_the_refit_a_good_start(weights):
     assert torch.equal(pair.compare(a, b), -before) and pair.state_dict()["sign"] == -1
     # Identity at the far side of the encoder: refitted for no update at all, the attacker must be right already.
     attacker = AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", RefitRecipe(steps=1, patients=4, lr=0.0))
-    attacker._validate = lambda pair, judged, threat: 0.1 if pair.sign > 0 else 0.9  # type: ignore[method-assign]
+    attacker._validate = lambda pair, judged, pairs, threat: 0.1 if pair.sign > 0 else 0.9  # type: ignore[method-assign]
     attacker.fit(knowledge("negative"), 0)
     assert attacker.compare(a[:1], a[:1]).item() == pytest.approx(-1.0)
 
