@@ -67,6 +67,7 @@ def test_volume_comes_out_upright_in_eight_bits(parser, network):
     np.testing.assert_allclose(image[0].numpy(), square, atol=1e-5)
 
     settings = parser.get_parsed_content("optimization")
+    assert not settings.pop("bfloat16") and not settings.pop("compiled")  # the inferer's own
     parts = (network.encoder, network.synthesis, network.identity, network.utility.features)
     direct = optimize_latents(torch.from_numpy(square)[None, None], *parts, **settings)
     assert sent.shape == (64, 64) and sent.dtype == np.uint8
