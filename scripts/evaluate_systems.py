@@ -11,7 +11,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gmia_monai.anonymizers import GMIA, ImageAnonymizer, Noise, Reconstruction, Unchanged, UnitStore
 from gmia_monai.data import load_cohort
@@ -21,31 +23,28 @@ from gmia_monai.inferers import computes_bfloat16
 from gmia_monai.metrics.results import append_results
 from gmia_monai.report.evaluation import report_handlers
 
-# Larger steps than the published 0.01, with momentum, for two cores; chosen on V1.
-FAST = {
-    **{"lr": 0.15, "betas": [0.7, 0.99], "max_steps": 100, "unit_size": 64},
-    "bfloat16": computes_bfloat16("cpu"),
-    "compiled": shutil.which("g++") is not None,
-}
+
+def _gmia(models: Path, device: str, **settings: Any) -> GMIA:
+    """GMIA with larger steps than the published 0.01, with momentum; chosen on V1."""
+    faster = {
+        "bfloat16": computes_bfloat16(device),
+        "compiled": device == "cpu" and shutil.which("g++") is not None,
+    }
+    shared: dict[str, Any] = {"lr": 0.15, "betas": [0.7, 0.99], "max_steps": 100, "unit_size": 64, **faster}
+    return GMIA.from_weights(models, device=device, **(shared | settings))
+
+
 SYSTEMS: dict[str, Callable[[Path, str], ImageAnonymizer]] = {
     "unchanged": lambda models, device: Unchanged(),
     "noise": lambda models, device: Noise(),
     "reconstruction": lambda models, device: Reconstruction.from_weights(models, device),
-    "gmia_m0": lambda models, device: GMIA.from_weights(
-        models,
-        device=device,
-        margin_cos=0.0,
-        **{**FAST, "compiled": False},  # a few steps, less than compiling takes
-    ),
-    "gmia_m-0.5": lambda models, device: GMIA.from_weights(models, device=device, margin_cos=-0.5, **FAST),
-    "gmia_m-0.7": lambda models, device: GMIA.from_weights(models, device=device, margin_cos=-0.7, **FAST),
-    "gmia_id_only": lambda models, device: GMIA.from_weights(
-        models, device=device, margin_cos=-0.5, lambda_ut=0.0, **FAST
-    ),
+    # a few steps, less than compiling takes
+    "gmia_m0": partial(_gmia, margin_cos=0.0, compiled=False),
+    "gmia_m-0.5": partial(_gmia, margin_cos=-0.5),
+    "gmia_m-0.7": partial(_gmia, margin_cos=-0.7),
+    "gmia_id_only": partial(_gmia, margin_cos=-0.5, lambda_ut=0.0),
     # No criterion ends it; the published runs have 10 to 100 steps at 0.01.
-    "gmia_ut_only": lambda models, device: GMIA.from_weights(
-        models, device=device, lambda_id=0.0, **{**FAST, "lr": 0.05, "max_steps": 30, "min_steps": 30}
-    ),
+    "gmia_ut_only": partial(_gmia, lambda_id=0.0, lr=0.05, max_steps=30, min_steps=30),
 }
 
 

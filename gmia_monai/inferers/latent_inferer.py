@@ -28,10 +28,10 @@ class LatentOptimizationInferer(Inferer):
 
     Args:
         batch_size: images that are optimised together; None: 16 on a CPU, 128 on a GPU, halved until it fits.
-        bfloat16: run the networks under bfloat16 autocast; codes, losses and Adam stay in float32. About twice as fast
-            on a CPU that has it; paths differ by as much as rounding makes them.
-        compiled: let ``torch.compile`` fuse the networks: it takes some minutes at the start, and each step then takes
-            about two thirds of the time on a CPU. Needs a C++ compiler; not for TorchScript.
+        bfloat16: run the networks under bfloat16 autocast; codes, losses and Adam stay in float32. Faster where the
+            device computes it; paths differ by as much as rounding makes them.
+        compiled: let ``torch.compile`` fuse the networks: it takes long at the start, and each step is shorter then.
+            Needs a C++ compiler; not for TorchScript.
         settings: keyword arguments of :func:`optimize_latents`, e.g. ``margin_cos``, ``max_steps``, ``stop``.
 
     Raises:

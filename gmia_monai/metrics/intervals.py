@@ -19,7 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -176,20 +176,11 @@ def _pair_weights(
 
 
 def pair_bootstrap_over_seeds(
-    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], float]],
-    same: Bool[np.ndarray, "n"],
-    patient_first: Shaped[np.ndarray, "n"],
-    patient_second: Shaped[np.ndarray, "n"],
-    weights: Float[np.ndarray, "n"] | None = None,
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], float]], *at: Any, **how: Any
 ) -> Interval:
-    """One statistic of :func:`pair_bootstrap_figures`; ``statistics`` give a number each."""
-    figures = [lambda w, s=statistic: (s(w),) for statistic in statistics]
-    at = (same, patient_first, patient_second, weights, n_boot, seed, level, bounds)
-    return pair_bootstrap_figures(figures, *at)[0]
+    """One statistic of :func:`pair_bootstrap_figures`, whose further arguments these are; ``statistics`` give a number
+    each."""
+    return pair_bootstrap_figures([lambda w, s=statistic: (s(w),) for statistic in statistics], *at, **how)[0]
 
 
 def pair_bootstrap_figures(

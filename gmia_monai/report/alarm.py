@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.stats import norm
 
 from gmia_monai.metrics.results import Result
 from gmia_monai.typing import FloatArray
 
-__all__ = ["CHANCE", "Figure", "figures_of", "holm"]
+__all__ = ["CHANCE", "RINGS_ELSEWHERE", "Figure", "figures_of", "holm"]
 
 # attack: (names of its figures, what chance gives; None: the line says it)
 CHANCE: dict[str, tuple[str, float | None]] = {
@@ -32,9 +31,11 @@ CHANCE: dict[str, tuple[str, float | None]] = {
     "membership": (r"membership_auc(_patient)?\.(?!worst)[\w.]+\.v1", 0.5),
     "attribute": (r"attribute_auc\.\w+\.v1", 0.5),
     "inversion": (r"inversion_auc\.T[12]\.v1", 0.5),
-    "singling out, two-sided": (r"anonymeter_singling_out_risk\.\w+\.v1", 0.0),
+    "singling out, Anonymeter": (r"anonymeter_singling_out_risk\.\w+\.v1", 0.0),
     "linkability, Anonymeter": (r"anonymeter_linkability_risk\.\w+\.v1", 0.0),
 }
+# Its positive control is a generator that knows its images by heart, not a release of unchanged ones.
+RINGS_ELSEWHERE = ("membership",)
 _TWO_SIDES = 2 * 1.959964
 
 
@@ -67,7 +68,7 @@ def figures_of(lines: Sequence[Result]) -> list[Figure]:
         if line.value is None or line.low is None or line.high is None:
             continue
         for attack, (pattern, chance) in CHANCE.items():
-            if re.fullmatch(pattern, line.name):
+            if re.fullmatch(pattern, line.name) and (chance is not None or "chance" in line.extra):
                 expected = float(line.extra["chance"]) if chance is None else chance
                 found.append(Figure(attack, line, expected, _z(line.value, line.low, line.high, expected)))
     return found
@@ -83,7 +84,7 @@ def _z(value: float, low: float, high: float, chance: float) -> float:
 
 def holm(figures: Sequence[Figure]) -> FloatArray:
     """Adjusted two-sided p-values of the figures being chance, in their order."""
-    p: Float[np.ndarray, "n"] = 2 * norm.sf(np.abs([f.z for f in figures]))
+    p = 2 * norm.sf(np.abs([f.z for f in figures]))
     order = np.argsort(p)
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.alarm import CHANCE, figures_of, holm
+from gmia_monai.report.alarm import CHANCE, RINGS_ELSEWHERE, figures_of, holm
 from gmia_monai.report.page import write_page
 
 __all__ = ["main", "systems_markdown"]
@@ -134,7 +134,7 @@ def _alarm(systems: Mapping[str, Lines]) -> list[str]:
     heads = ["attack", "unchanged, highest", "rings", "noise, farthest from chance", "chance", "p (Holm)", "silent"]
     rows = [_row(heads), _row(["---", "---:", "---", "---:", "---:", "---:", "---"])]
     for attack in CHANCE:
-        rings = [f for f in loud if f.attack == attack]
+        rings = [f for f in loud if f.attack == attack and attack not in RINGS_ELSEWHERE]
         noise = [(abs(f.z), f, p) for f, p in zip(quiet, adjusted, strict=True) if f.attack == attack]
         highest = max(rings, key=lambda f: f.line.value or 0.0, default=None)
         farthest = max(noise, key=lambda item: item[0], default=None)
@@ -159,16 +159,11 @@ def _alarm(systems: Mapping[str, Lines]) -> list[str]:
 
 def _patients(systems: Mapping[str, Lines]) -> str:
     """How many patients each threat model rests on."""
-    found = {}
+    found = []
     for threat in ("T1", "T2", "T3"):
-        counts = [
-            lines[key].n_patients
-            for lines in systems.values()
-            for key in [(f"verification_auc.{threat}.worst.v1", "matched")]
-            if key in lines
-        ]
-        found |= {threat: counts[0]} if counts else {}
-    return f" ({', '.join(f'{threat}: {n} patients' for threat, n in found.items())})" if found else ""
+        key = (f"verification_auc.{threat}.worst.v1", "matched")
+        found += [f"{threat}: {lines[key].n_patients} patients" for lines in systems.values() if key in lines][:1]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _with_real(systems: Mapping[str, Lines]) -> Mapping[str, Lines]:

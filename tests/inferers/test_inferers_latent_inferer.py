@@ -176,10 +176,14 @@ def test_bfloat16_takes_nearly_the_same_path() -> None:
     torch.testing.assert_close(half.cos_end, plain.cos_end, atol=0.1, rtol=0)
 
 
-def test_compiled_networks_take_the_same_path(toy, images) -> None:
+def test_compiled_networks_take_the_same_path(toy, images, monkeypatch) -> None:
+    compiled_parts: list[Any] = []
+    compile_one = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda part, **how: compiled_parts.append(part) or compile_one(part, **how))
     plain = LatentOptimizationInferer(**SETTINGS).optimize(images, toy)
     compiled = LatentOptimizationInferer(compiled=True, **SETTINGS)
     for part in (images, images[:3]):  # another batch size, the same code
         found = compiled.optimize(part, toy)
         torch.testing.assert_close(found.image, plain.image[: len(part)], atol=1e-4, rtol=0)
         assert torch.equal(found.steps, plain.steps[: len(part)])
+        assert len(compiled_parts) == 4, "each network once"

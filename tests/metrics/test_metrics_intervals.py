@@ -218,8 +218,10 @@ def test_figures_of_one_pass_are_those_of_single_passes():
     tables = [SortedScores(rng.normal(size=600) + same, same) for _ in range(3)]
     tables.append(tables[0])  # an attacker without chance comes back with another seed
     at = (same, first, second, rng.random(600), 40, 5)
-    figures = [lambda w, c=t: (c.auc(w), c.eer(w)) for t in tables[:3]]
+    asked = []
+    figures = [lambda w, c=t: asked.append(c) or (c.auc(w), c.eer(w)) for t in tables[:3]]
     both = pair_bootstrap_figures([*figures, figures[0]], *at)
     for found, statistic in zip(both, ("auc", "eer"), strict=True):
         single = pair_bootstrap_over_seeds([getattr(t, statistic) for t in tables], *at)
         np.testing.assert_allclose(found, single, rtol=1e-12)
+    assert len(asked) == 3 * 41, "who comes twice is asked once"
