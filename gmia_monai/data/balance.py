@@ -1,9 +1,9 @@
 """Weights under which an image is as frequent among negative pairs as among positive ones, on each side.
 
 Patients who come back differ from those who come once, and some images match many others: with negatives of equal
-weight, a score of the real image alone already tells positives from negatives, whatever was released. Raking (iterative proportional fitting: Deming & Stephan, Ann. Math. Stat. 1940) takes that
-away: with equal shares in either place, any score of one image alone has AUC 0.5 (where places do not differ, any sum
-of the same score of both).
+weight, a score of the real image alone already tells positives from negatives, whatever was released. Raking (iterative
+proportional fitting: Deming & Stephan, Ann. Math. Stat. 1940) takes that away: with equal shares in either place, any
+score of one image alone has AUC 0.5 (where places do not differ, any sum of the same score of both).
 """
 
 from __future__ import annotations
