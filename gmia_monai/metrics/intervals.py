@@ -35,6 +35,7 @@ __all__ = [
     "pair_bootstrap_figures",
     "pair_bootstrap_over_seeds",
     "patient_bootstrap",
+    "patient_bootstrap_figures",
     "patient_counts",
     "percentile_interval",
     "rate_interval",
@@ -218,10 +219,53 @@ def pair_bootstrap_figures(
     Raises:
         UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without an attacker.
     """
+    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
+    drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed)
+    return _over_seeds(statistics, base, drawn, n_boot, seed, level, bounds)
+
+
+def patient_bootstrap_figures(
+    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
+    patients: Shaped[np.ndarray, "n"],
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> list[Interval]:
+    """As :func:`pair_bootstrap_figures`, for statistics of images.
+
+    Args:
+        statistics: for each seed, a function from weights to its statistics, the same ones for all.
+        patients: patient of each image, shape ``n``.
+        n_boot: number of resamples.
+        seed: seed of the resamples.
+        level: coverage.
+        bounds: least and largest value that the statistics can take; limits stay within.
+
+    Returns:
+        one interval a statistic.
+
+    Raises:
+        UsageError: GM-U214 without an attacker.
+    """
+    names, member = np.unique(np.asarray(patients), return_inverse=True)
+    drawn = (counts[member] for counts in _draws(len(names), n_boot, seed))
+    return _over_seeds(statistics, np.ones(len(member)), drawn, n_boot, seed, level, bounds)
+
+
+def _over_seeds(
+    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
+    base: Float[np.ndarray, "n"],
+    drawn: Iterator[Float[np.ndarray, "n"]],
+    n_boot: int,
+    seed: int,
+    level: float,
+    bounds: tuple[float, float],
+) -> list[Interval]:
+    """Intervals of means over seeds, from the weights of all data and of each resample."""
     n_seeds = len(statistics)
     if n_seeds == 0:
         raise UsageError("GM-U214", "no attacker to average over")
-    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
     # an attacker without chance is the same one with every seed
     distinct = list(dict.fromkeys(statistics))
     times = [statistics.count(statistic) for statistic in distinct]
@@ -230,9 +274,7 @@ def pair_bootstrap_figures(
         return np.repeat([statistic(w) for statistic in distinct], times, axis=0)
 
     found = all_seeds(base)
-    means = np.stack(
-        [all_seeds(w).mean(axis=0) for w in _pair_weights(base, same, patient_first, patient_second, n_boot, seed)]
-    )
+    means = np.stack([all_seeds(w).mean(axis=0) for w in drawn])
     error = found.std(axis=0, ddof=1) / math.sqrt(n_seeds) if n_seeds > 1 else np.zeros(found.shape[1])
     off = np.random.default_rng([seed, n_seeds]).standard_t(max(n_seeds - 1, 1), n_boot)[:, None] * error
     return [

@@ -17,6 +17,7 @@ from gmia_monai.metrics.intervals import (
     pair_bootstrap_figures,
     pair_bootstrap_over_seeds,
     patient_bootstrap,
+    patient_bootstrap_figures,
     patient_counts,
     percentile_interval,
     rate_interval,
@@ -225,3 +226,20 @@ def test_figures_of_one_pass_are_those_of_single_passes():
         single = pair_bootstrap_over_seeds([getattr(t, statistic) for t in tables], *at)
         np.testing.assert_allclose(found, single, rtol=1e-12)
     assert len(asked) == 3 * 41, "who comes twice is asked once"
+
+
+def test_patient_bootstrap_over_seeds_is_the_mean_of_the_seeds_with_a_students_t_beside() -> None:
+    rng = np.random.default_rng(3)
+    patients, values = np.repeat(np.arange(40), 3), rng.random((3, 120))
+
+    def of(v: np.ndarray) -> object:
+        return lambda w: (float(np.average(v, weights=w)),)
+
+    alike = patient_bootstrap_figures([of(values[0])] * 3, patients, n_boot=400)[0]
+    once = patient_bootstrap(lambda w: float(np.average(values[0], weights=w)), patients, n_boot=400)
+    assert alike.value == pytest.approx(once.value)
+    assert alike[1:] == pytest.approx(once[1:])
+    apart = patient_bootstrap_figures([of(v + 0.2 * s) for s, v in enumerate(values * 0.1)], patients, n_boot=400)[0]
+    assert apart.value == pytest.approx(np.mean([(values * 0.1)[s].mean() + 0.2 * s for s in range(3)]))
+    # three seeds 0.2 apart: 4.3 standard errors of 0.115 either side, cut at 0
+    assert apart.low == 0.0 and apart.high > 0.6
