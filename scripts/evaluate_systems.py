@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gmia_monai.anonymizers import GMIA, ImageAnonymizer, Noise, Reconstruction, Unchanged, UnitStore
+from gmia_monai.anonymizers import GMIA, ImageAnonymizer, Noise, Reconstruction, Shuffled, Unchanged, UnitStore
 from gmia_monai.data import load_cohort
 from gmia_monai.errors import GmiaError
 from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer
@@ -37,6 +37,7 @@ def _gmia(models: Path, device: str, **settings: Any) -> GMIA:
 SYSTEMS: dict[str, Callable[[Path, str], ImageAnonymizer]] = {
     "unchanged": lambda models, device: Unchanged(),
     "noise": lambda models, device: Noise(),
+    "shuffled": lambda models, device: Shuffled(),
     "reconstruction": lambda models, device: Reconstruction.from_weights(models, device),
     # a few steps, less than compiling takes
     "gmia_m0": partial(_gmia, margin_cos=0.0, compiled=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gmia_monai.anonymizers.base import Anonymizer, ImageAnonymizer, Outcome
-from gmia_monai.anonymizers.controls import Noise, Reconstruction, Unchanged
+from gmia_monai.anonymizers.controls import Noise, Reconstruction, Shuffled, Unchanged
 from gmia_monai.anonymizers.gmia import GMIA
 from gmia_monai.anonymizers.store import UnitStore
 
@@ -15,6 +15,7 @@ __all__ = [
     "Noise",
     "Outcome",
     "Reconstruction",
+    "Shuffled",
     "Unchanged",
     "UnitStore",
 ]
@@ -22,6 +23,7 @@ __all__ = [
 ANONYMIZERS: dict[str, type[ImageAnonymizer]] = {
     "identity": Unchanged,
     "noise": Noise,
+    "shuffled": Shuffled,
     "reconstruction": Reconstruction,
     "gmia": GMIA,
 }

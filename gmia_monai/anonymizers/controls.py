@@ -1,6 +1,7 @@
 """Controls: systems whose risk and utility are known beforehand; by them every attack is seen to ring and be silent.
 
-``unchanged`` gives the real images away; ``noise`` keeps nothing of them; ``reconstruction`` is the auto-encoder alone.
+``unchanged`` gives the real images away; ``noise`` keeps nothing of them; ``shuffled`` gives each image to another;
+``reconstruction`` is the auto-encoder alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gmia_monai.anonymizers.base import ImageAnonymizer, Outcome
 from gmia_monai.networks.pretrained import load_anonymizer, weights_hashes
 from gmia_monai.typing import PathLike
 
-__all__ = ["Noise", "Reconstruction", "Unchanged"]
+__all__ = ["Noise", "Reconstruction", "Shuffled", "Unchanged"]
 
 
 class Unchanged(ImageAnonymizer):
@@ -43,6 +44,23 @@ class Noise(ImageAnonymizer):
         """Noise of the images' shape."""
         draws = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(draws), [Outcome()] * len(images)
+
+
+class Shuffled(ImageAnonymizer):
+    """Releases the real images in another order: real radiographs, but those of other people.
+
+    Who learns from it, learns from wrong labels. One image in as many as there are keeps its place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("shuffled", "shuffled", policy="unlinkable", unit_size=1 << 20, random=True)
+
+    def anonymize_batch(
+        self, images: Float[Tensor, "b 1 h w"], seeds: Sequence[int]
+    ) -> tuple[Float[Tensor, "b 1 h w"], list[Outcome]]:
+        """The images in an order that the seed of the first decides."""
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seeds[0]))
+        return images[order], [Outcome()] * len(images)
 
 
 class Reconstruction(ImageAnonymizer):

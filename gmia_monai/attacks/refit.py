@@ -119,10 +119,12 @@ def refit(
     seed: int,
     validate: Callable[[RefitPair], float] | None = None,
     device: str = "cpu",
+    to_source: bool = False,
 ) -> RefitPair:
     """Trains a pair of networks in place and gives back the best by ``validate``, the first one included.
 
-    Two images of one exposure meet only where the patient has no others: they teach to compare exposures, not patients.
+    Two images of one exposure meet only where the patient has no others: they teach to compare exposures, not patients;
+    an attacker who looks for the very source (T2) wants just these.
 
     Args:
         pair: from a network that knows real radiographs.
@@ -132,11 +134,12 @@ def refit(
         seed: of all draws.
         validate: a figure that is better when higher; None keeps the last network.
         device: where it runs.
+        to_source: only images of one exposure meet.
 
     Raises:
         UsageError: ``GM-U314`` where fewer than two patients stand on both sides.
     """
-    partners = _partners(released, other)
+    partners = _partners(released, other, to_source)
     if len(partners) < 2:
         raise UsageError("GM-U314", "too few patients on both sides", got=len(partners), expected="at least 2")
     patients = list(partners)
@@ -159,7 +162,7 @@ def refit(
     return pair
 
 
-def _partners(released: Side, other: Side) -> dict[int, list[tuple[int, int]]]:
+def _partners(released: Side, other: Side, to_source: bool = False) -> dict[int, list[tuple[int, int]]]:
     """Positions (released, other) of the pairs of each patient who stands on both sides."""
     found: dict[int, list[tuple[int, int]]] = {}
     places: dict[int, list[int]] = {}
@@ -169,7 +172,7 @@ def _partners(released: Side, other: Side) -> dict[int, list[tuple[int, int]]]:
         if patient in places:
             found.setdefault(patient, []).extend((i, j) for j in places[patient])
     for patient, pairs in found.items():
-        two_exposures = [(i, j) for i, j in pairs if released.exposure[i] != other.exposure[j]]
+        two = [(i, j) for i, j in pairs if (released.exposure[i] != other.exposure[j]) != to_source]
         # An image beside itself would teach nothing at all.
-        found[patient] = two_exposures or [(i, j) for i, j in pairs if released is not other]
+        found[patient] = two or [(i, j) for i, j in pairs if released is not other]
     return {patient: pairs for patient, pairs in found.items() if pairs}

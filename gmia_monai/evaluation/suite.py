@@ -136,17 +136,24 @@ def attacker_weights(models_dir: PathLike | None, stem: str) -> list[Path]:
 def usable_attackers(case: Case, arcface: Sequence[PathLike], snn: Sequence[PathLike]) -> list[str]:
     """The attackers of the protocol that the case and the given weights allow; the others are named in the log."""
     one_to_one = case.judged.release.kind == "one_to_one"
+    sources = case.judged.release.kind != "generated"
+    frozen = case.knowledge.frozen is not None
     needs = {
         "metadata": one_to_one,
-        "frozen": case.knowledge.frozen is not None,
+        "frozen": frozen,
         "snn": bool(snn),
         "arcface": bool(arcface),
+        "linear": one_to_one and bool(arcface),
+        "linear_snn": one_to_one and bool(snn),
+        "linear_frozen": one_to_one and frozen,
         "adaptive_released": one_to_one and bool(arcface),
-        "adaptive_cross": one_to_one and bool(arcface),
-        "adaptive_cross_snn": one_to_one and bool(snn),
-        "adaptive_cross_frozen": one_to_one and case.knowledge.frozen is not None,
-        "averaging": one_to_one and bool(arcface),
+        "adaptive_cross": sources and bool(arcface),
+        "adaptive_cross_snn": sources and bool(snn),
+        "adaptive_cross_frozen": sources and frozen,
+        "adaptive_source": one_to_one and bool(arcface),
         "owner": one_to_one and bool(arcface) and case.knowledge.anonymize is not None,
+        "averaging": one_to_one and (bool(arcface) or frozen),
+        "fusion": one_to_one and (bool(arcface) or frozen),
     }
     left_out = [name for name, there in needs.items() if not there]
     if left_out:

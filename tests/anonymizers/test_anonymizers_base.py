@@ -16,6 +16,7 @@ from gmia_monai.anonymizers import (
     Noise,
     Outcome,
     Reconstruction,
+    Shuffled,
     Unchanged,
     UnitStore,
 )
@@ -45,7 +46,7 @@ class _Counting(Unchanged):
 
 
 def test_every_system_is_an_anonymizer(models):
-    made = [Unchanged(), Noise(), Reconstruction.from_weights(models), GMIA.from_weights(models, **STEPS)]
+    made = [Unchanged(), Noise(), Shuffled(), Reconstruction.from_weights(models), GMIA.from_weights(models, **STEPS)]
     assert {type(system) for system in made} == set(ANONYMIZERS.values())
     real = real_images("t", 2)
     for system in made:
@@ -64,6 +65,16 @@ def test_unchanged_is_the_image_and_noise_depends_on_seed_and_image():
     assert first.mean() == pytest.approx(0.5, abs=0.02) and first.std() == pytest.approx(12**-0.5, abs=0.02)
     reversed_order = Noise().anonymize(real.take(np.arange(len(real))[::-1])).pixels[::-1]
     assert np.array_equal(first, reversed_order), "an image has its own seed, wherever it stands"
+
+
+def test_shuffled_gives_each_image_to_somebody_else():
+    real = real_images("t", 30)
+    first, again, other = (Shuffled().anonymize(real, seed).pixels for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    levels = np.rint(real.pixels * 255).astype(int).reshape(len(real), -1)
+    found = np.rint(first * 255).astype(int).reshape(len(real), -1)
+    assert sorted(map(tuple, found)) == sorted(map(tuple, levels)), "the same images"
+    assert (found == levels).all(1).mean() < 0.1, "in other places"
 
 
 def test_seeds_differ_between_images_and_seeds():

@@ -13,6 +13,8 @@ from gmia_monai.attacks.attackers import ATTACKERS, make_attackers
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.attackers.fusion import FusionAttacker
+from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import Judged
@@ -119,6 +121,7 @@ def test_images_of_one_exposure_meet_only_where_there_are_no_others():
     other = Side(pixels[:3], np.array([0, 0, 1]), np.array([0, 1, 2]))
     assert _partners(side, other) == {0: [(0, 1), (1, 0)], 1: [(2, 2)]}
     assert _partners(side, side) == {0: [(0, 1), (1, 0)]}, "an image beside itself teaches nothing"
+    assert _partners(side, other, to_source=True) == {0: [(0, 0), (1, 1)], 1: [(2, 2)]}, "sources alone"
 
 
 def test_a_budget_takes_fewer_patients(weights):
@@ -134,8 +137,7 @@ def test_a_budget_takes_fewer_patients(weights):
 
 
 def test_averaging_is_the_mean_of_the_other_images(weights):
-    base = FrozenAttacker()
-    attacker = AveragingAttacker(base)
+    attacker = AveragingAttacker({"frozen": FrozenAttacker})
     attacker.fit(knowledge("unchanged"), 0)
     case = judged("unchanged")
     cohort, e = case.real.cohort, flat(case.real.pixels)
@@ -171,17 +173,165 @@ def test_averaging_is_silent_where_nothing_is_released(policy):
             return tuple((0.5 + rng.standard_normal((len(records), 16))).astype(np.float32) for _ in range(2))
 
     pairs = threat_pairs(case.real.cohort, "T1", "matched")
-    aucs = [roc_auc(AveragingAttacker(Blind()).score(case, pairs, "T1"), pairs.same, pairs.weight) for _ in range(8)]
+    attacker = AveragingAttacker({"blind": Blind})
+    attacker.chosen["T1"] = "blind"
+    aucs = [roc_auc(attacker.score(case, pairs, "T1"), pairs.same, pairs.weight) for _ in range(8)]
     assert abs(np.mean(aucs) - 0.5) < 0.015
 
 
 def test_averaging_beats_one_image_on_noisy_ones(weights):
-    attackers = FrozenAttacker(), AveragingAttacker(FrozenAttacker())
+    attackers = FrozenAttacker(), AveragingAttacker({"frozen": FrozenAttacker})
     for attacker in attackers:
         attacker.fit(knowledge("unchanged"), 0)
     noisy = real_images("t", noise=0.9)
     one, many = (_auc(a, released(noisy, "unchanged", policy="pseudonymous")) for a in attackers)
     assert 0.55 < one < many
+
+
+def test_averaging_takes_the_embeddings_that_tell_most_on_v2(weights):
+    """Identity at the far side counts as identity."""
+    known = knowledge("negative")
+
+    class Blind(FrozenAttacker):
+        def fit(self, known, seed):
+            self.use(lambda pixels: np.random.default_rng(0).standard_normal((len(pixels), 8)).astype(np.float32))
+
+    attacker = AveragingAttacker({"blind": Blind, "frozen": FrozenAttacker})
+    attacker.fit(known, 0)
+    assert set(attacker.chosen.values()) == {"frozen"} or attacker.chosen["T3"] == "frozen"
+    assert attacker.chosen["T1"] == attacker.chosen["T2"] == "frozen"
+    assert _auc(attacker, judged("negative")) < 0.05
+
+
+def test_several_releases_of_an_image_are_averaged(weights):
+    real = real_images("t", noise=0.6)
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(real.pixels + 0.5 * rng.standard_normal(real.pixels.shape), 0, 1) for _ in range(6)]
+    once = tuple((i,) for i in range(len(real)))
+    one = Judged(real, Release("noisy", noisy[0].astype(np.float32), once))
+    many = Judged(real, Release("noisy", np.concatenate(noisy).astype(np.float32), once * 6))
+    attacker = AveragingAttacker({"frozen": FrozenAttacker})
+    attacker.fit(knowledge("unchanged"), 0)
+    assert _auc(attacker, many) > _auc(attacker, one) + 0.02
+
+
+# -- linear ------------------------------------------------------------------------------------------------------------
+def test_a_linear_map_undoes_what_is_linear(weights):
+    """Identity turned about in the embedding by a fixed rotation: no trained attacker finds it, the linear one does."""
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((SIZE * SIZE, SIZE * SIZE)))[0]
+
+    def turned(name: str) -> Judged:
+        real = real_images(name)
+        pixels = np.clip(0.5 + 0.2 * (flat(real.pixels) @ turn) * SIZE, 0, 1).astype(np.float32)
+        sources = tuple((i,) for i in range(len(real)))
+        return Judged(real, Release("turned", pixels.reshape(real.pixels.shape), sources))
+
+    known = knowledge("unchanged")
+    known = type(known)(known.training, turned("a"), turned("v"), known.frozen, known.anonymize)
+    found = []
+    for attacker in (FrozenAttacker(), LinearAttacker("linear_frozen")):
+        attacker.fit(known, 0)
+        found.append(_auc(attacker, turned("t")))
+    assert abs(found[0] - 0.5) < 0.15 and found[1] > 0.9
+
+
+@pytest.mark.parametrize("system", ["unchanged", "negative", "noise"])
+def test_the_linear_attacker_rings_and_is_silent(weights, system):
+    attacker = LinearAttacker("linear_frozen")
+    attacker.fit(knowledge(system), 0)
+    auc = _auc(attacker, judged(system))
+    assert abs(auc - 0.5) < 0.1 if system == "noise" else auc > 0.95
+
+
+def test_discriminants_are_those_of_an_independent_library():
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: PLC0415
+
+    from gmia_monai.attacks.attackers.linear import _discriminants  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(12), 30)
+    x = rng.standard_normal((12, 6))[person] * [3, 2, 1, 0.5, 0.2, 0.1] + rng.standard_normal((360, 6)) @ rng.random(
+        (6, 6)
+    )
+    x -= x.mean(0)
+    ours = _discriminants(x, person, 1e-9)[:, :3]
+    theirs = LinearDiscriminantAnalysis(solver="eigen").fit(x, person).scalings_[:, :3]
+    for a, b in zip(ours.T, theirs.T, strict=True):
+        assert abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_linear_attacker_needs_an_encoder(weights):
+    known = knowledge("unchanged", frozen=None)
+    with pytest.raises(UsageError, match="GM-U312"):
+        LinearAttacker("linear_frozen").fit(known, 0)
+    attacker = LinearAttacker("linear", weights["arcface"])
+    attacker.fit(known, 0)
+    assert _auc(attacker, judged("unchanged")) > 0.7
+
+
+# -- fusion ------------------------------------------------------------------------------------------------------------
+class _Half(FrozenAttacker):
+    """Sees the left or the right half of an image, with noise of its own; the right half the wrong way round."""
+
+    right = False
+
+    def fit(self, known, seed):
+        half = slice(SIZE // 2, None) if self.right else slice(SIZE // 2)
+        sign = -1.0 if self.right else 1.0
+
+        def embed(pixels: np.ndarray, sign: float = 1.0) -> np.ndarray:
+            rng = np.random.default_rng(int(1e6 * abs(float(pixels[..., half].sum()))) % 2**32)
+            e = pixels[..., half].reshape(len(pixels), -1) - 0.5
+            e = e / np.linalg.norm(e, axis=1, keepdims=True)
+            return (sign * (e + 0.2 * rng.standard_normal(e.shape))).astype(np.float32)
+
+        self.use(embed, lambda pixels: embed(pixels, sign))
+
+
+class _Right(_Half):
+    right = True
+
+
+def test_fusion_hears_all_attackers_also_those_that_turn(weights):
+    known, case = knowledge("unchanged"), judged("unchanged")
+    parts = {"left": _Half, "right": _Right}
+    fused = FusionAttacker(parts)
+    fused.fit(known, 0)
+    alone = []
+    for make in parts.values():
+        attacker = make()
+        attacker.fit(known, 0)
+        alone.append(abs(_auc(attacker, case) - 0.5))
+    assert 0.1 < max(alone) < _auc(fused, case) - 0.5 - 0.01
+
+
+def test_fusion_scores_v2_without_the_patient_whom_it_scores(weights):
+    """Attackers that know nothing: fitted and read on the same pairs they would seem to know something."""
+
+    class Blind(FrozenAttacker):
+        number = 0
+
+        def fit(self, known, seed):
+            number = self.number
+            self.use(
+                lambda pixels: (
+                    np.random.default_rng([number, int(pixels.sum())])
+                    .standard_normal((len(pixels), 3))
+                    .astype(np.float32)
+                )
+            )
+
+    makers = {f"blind{k}": type(f"Blind{k}", (Blind,), {"number": k}) for k in range(8)}
+    fused = FusionAttacker(makers)
+    known = knowledge("unchanged")
+    fused.fit(known, 0)
+    pairs = threat_pairs(known.choice.real.cohort, "T1", "matched", known.choice.released)
+    honest = roc_auc(fused.score(known.choice, pairs, "T1"), pairs.same, pairs.weight)
+    own = fused._weighed["T1"].all(fused._scores(known.choice, pairs, "T1"))
+    assert roc_auc(own, pairs.same, pairs.weight) > 0.6, "eight attackers that know nothing fit 24 patients"
+    assert honest < 0.6
+    with pytest.raises(UsageError, match="GM-U317"):
+        FusionAttacker(makers).score(known.choice, pairs, "T1")
 
 
 def test_the_owner_compares_like_with_like(weights):
@@ -213,6 +363,8 @@ def test_every_name_makes_its_attacker(weights):
     assert makers["adaptive_cross_snn"]().weights == tuple(weights["snn"])
     with pytest.raises(UsageError, match="GM-U319"):
         make_attackers(["nobody"])
+    with pytest.raises(UsageError, match="GM-U319"):
+        make_attackers(["metadata", "fusion"])
     with pytest.raises(UsageError, match="GM-U313"):
         TrainedAttacker("snn", []).fit(knowledge("noise"), 0)
 
@@ -242,12 +394,52 @@ def test_a_system_that_inverts_identity_gives_the_refit_a_good_start(weights):
     assert torch.equal(pair.compare(a, b), -before) and pair.state_dict()["sign"] == -1
     # Identity at the far side of the encoder: refitted for no update at all, the attacker must be right already.
     attacker = AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", RefitRecipe(steps=1, patients=4, lr=0.0))
-    attacker._validate = lambda pair, judged, pairs, threat: 0.1 if pair.sign > 0 else 0.9  # type: ignore[method-assign]
+    attacker._validate = lambda pair, found: 0.1 if pair.sign > 0 else 0.9  # type: ignore[method-assign]
     attacker.fit(knowledge("negative"), 0)
     assert attacker.compare(a[:1], a[:1]).item() == pytest.approx(-1.0)
+
+
+def test_refitting_to_the_source_finds_the_source(weights):
+    """Each image has its own grey pattern beside that of the patient: only the former tells T2 apart from T1."""
+    known, case = _rolled_knowledge(), _rolled("t")
+    aucs = {}
+    for name, against in (("adaptive_cross", "real"), ("adaptive_source", "source")):
+        attacker = AdaptiveAttacker(name, weights["arcface"], against, PLAIN)
+        attacker.fit(known, 0)
+        aucs[name] = _auc(attacker, case, "T2")
+    assert aucs["adaptive_source"] > 0.75
+
+
+def _means_of_two(name: str) -> Judged:
+    """k-to-one: the mean of an image of one patient and one of the next."""
+    real = real_images(name)
+    patient = real.cohort.patient_index
+    mates = [int(np.flatnonzero(patient == (p + 1) % 24)[i % 3]) for i, p in enumerate(patient)]
+    sources = tuple((i, mates[i]) for i, p in enumerate(patient) if p % 2 == 0)
+    pixels = np.stack([real.pixels[list(s)].mean(0) for s in sources])
+    return Judged(real, Release("means", pixels, sources, "k_anonymous"))
+
+
+def test_refitting_knows_all_patients_of_an_image_of_several(weights):
+    known, case = knowledge("unchanged"), _means_of_two("t")
+    known = type(known)(known.training, _means_of_two("a"), _means_of_two("v"), known.frozen, known.anonymize)
+    side = released_side(known.own)
+    assert len(side.pixels) == 2 * len(known.own.release) and len(np.unique(side.patient)) == 24
+    attacker = AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", PLAIN)
+    attacker.fit(known, 0)
+    found = attacker.compare_all(attacker.embed_released(case.release.pixels), attacker.embed_real(case.real.pixels))
+    patient = case.real.cohort.patient_index
+    member = np.stack([np.isin(patient, list(p)) for p in case.release.source_patients(case.real.cohort)])
+    assert roc_auc(found.ravel(), member.ravel()) > 0.7
+    with pytest.raises(UsageError, match="GM-U303"):
+        AdaptiveAttacker("adaptive_released", weights["arcface"], "released", PLAIN).fit(known, 0)
+    generated = Judged(case.real, Release("generated", case.release.pixels, ((),) * len(case.release)))
+    with pytest.raises(UsageError, match="GM-U303"):
+        released_side(generated)
 
 
 def test_the_optimisers_own_encoder_can_be_refitted(weights):
     made = make_attackers(["adaptive_cross_frozen"], recipe=PLAIN, frozen=weights["arcface"])
     attacker = made["adaptive_cross_frozen"]()
     assert attacker.weights == tuple(weights["arcface"]) and attacker.against == "real"
+    assert not attacker.two_views and attacker.recipe.lr == pytest.approx(PLAIN.lr / 10)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.attackers.fusion import FusionAttacker
+from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
@@ -26,8 +30,11 @@ ATTACKERS: dict[str, type] = {
     "arcface": TrainedAttacker,
     "adaptive_released": AdaptiveAttacker,
     "adaptive_cross": AdaptiveAttacker,
+    "adaptive_source": AdaptiveAttacker,
+    "linear": LinearAttacker,
     "owner": OwnerAttacker,
     "averaging": AveragingAttacker,
+    "fusion": FusionAttacker,
 }
 
 
@@ -43,8 +50,9 @@ def make_attackers(
     """Name to a function that makes the attacker.
 
     Args:
-        names: of :data:`ATTACKERS`; ``adaptive_released`` and ``adaptive_cross`` can have ``_snn`` or ``_frozen``
-            behind them to start from the Siamese network or the optimiser's own encoder instead of the ArcFace one.
+        names: of :data:`ATTACKERS`; ``linear``, ``adaptive_released``, ``adaptive_cross`` and ``adaptive_source`` can
+            have ``_snn`` or ``_frozen`` behind them to start from the Siamese network or the optimiser's own encoder
+            instead of the ArcFace one. ``averaging`` and ``fusion`` build on those of the others that are named.
         arcface: weights files of the ArcFace attacker, one a seed.
         snn: weights files of the Siamese one.
         recipe: how adaptive attackers are refitted.
@@ -56,7 +64,7 @@ def make_attackers(
         UsageError: ``GM-U319`` for a name that is none.
     """
     store = store or RefitStore()
-    adaptive = {"adaptive_released": "released", "adaptive_cross": "real"}
+    adaptive = {"adaptive_released": "released", "adaptive_cross": "real", "adaptive_source": "source"}
     made: dict[str, Callable[[], Attacker]] = {}
     for name in names:
         base, weights = name, arcface
@@ -64,20 +72,36 @@ def make_attackers(
             if name.endswith(suffix):
                 base, weights = name.removesuffix(suffix), start
         if base in adaptive:
-            made[name] = lambda n=name, w=weights, a=adaptive[base]: AdaptiveAttacker(
-                n, w, a, recipe, device=device, store=store
+            how = _own_encoder(recipe) if name.endswith("_frozen") else {"recipe": recipe}
+            made[name] = lambda n=name, w=weights, a=adaptive[base], h=how: AdaptiveAttacker(
+                n, w, a, device=device, store=store, **h
             )
+        elif base == "linear":
+            own = () if name.endswith("_frozen") else weights
+            made[name] = lambda n=name, w=own: LinearAttacker(n, w, device)
         elif name in ("snn", "arcface"):
             own = snn if name == "snn" else arcface
             made[name] = lambda n=name, w=own: TrainedAttacker(n, w, device)
         elif name == "owner":
             made[name] = lambda: OwnerAttacker(arcface, recipe, device=device, store=store)
-        elif name == "averaging":
-            made[name] = lambda: AveragingAttacker(
-                AdaptiveAttacker("adaptive_cross", arcface, "real", recipe, device=device, store=store)
-            )
         elif name in ("metadata", "frozen"):
             made[name] = ATTACKERS[name]
-        else:
+        elif name not in ("averaging", "fusion"):
             raise UsageError("GM-U319", "unknown attacker", got=name, expected=", ".join(ATTACKERS))
+    alone = {name: make for name, make in made.items() if name != "metadata"}
+    for name in ("averaging", "fusion"):
+        if name in names and not alone:
+            raise UsageError("GM-U319", f"{name} needs another attacker that looks at pixels", got=", ".join(names))
+    if "averaging" in names:
+        made["averaging"] = lambda: AveragingAttacker(alone)  # type: ignore[arg-type]
+    if "fusion" in names:
+        heard = {name: make for name, make in made.items() if name != "metadata"}
+        made["fusion"] = lambda: FusionAttacker(heard)
     return made
+
+
+def _own_encoder(recipe: RefitRecipe | None) -> dict[str, Any]:
+    """How the optimiser's own encoder is refitted: it starts where the system was aimed at, and large steps
+    forget that."""
+    recipe = recipe or RefitRecipe()
+    return {"recipe": replace(recipe, lr=recipe.lr / 10), "two_views": False}

@@ -2,12 +2,13 @@
 
 ``adaptive_released`` learns to tell released images of a patient from those of others, which is how the verifier of
 PriCheXy-Net's evaluation is trained (Packhäuser et al., MICCAI 2023); ``adaptive_cross`` learns released images beside
-real ones, with a network for either side.
+real ones of the patient, ``adaptive_source`` beside their very sources, both with a network for either side. Where an
+image has several sources, it is an image of each of their patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -19,8 +20,9 @@ from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
 from gmia_monai.attacks.refit_store import RefitStore, refit_key
-from gmia_monai.data.pairs import PAIRS_VERSION, Pairs
+from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.data.threats import threat_pairs
+from gmia_monai.errors import UsageError
 from gmia_monai.inferers.autocast import computes_bfloat16
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
@@ -31,9 +33,15 @@ __all__ = ["AdaptiveAttacker", "real_side", "released_side", "within_budget"]
 
 
 def released_side(judged: Judged) -> Side:
-    """Released images with the patient and the radiograph behind each."""
-    source = judged.release.only_source()
-    return Side(judged.release.pixels, judged.real.cohort.patient_index[source], source)
+    """Released images with the patient and the radiograph behind each; one of several sources comes once for each.
+
+    Raises:
+        UsageError: ``GM-U303`` for a generated release.
+    """
+    if judged.release.kind == "generated":
+        raise UsageError("GM-U303", "refitting needs to know the sources", got=f"generated {judged.release.system}")
+    image, source = np.array([(i, s) for i, sources in enumerate(judged.release.sources) for s in sources]).T
+    return Side(judged.release.pixels[image], judged.real.cohort.patient_index[source], source)
 
 
 def real_side(judged: Judged) -> Side:
@@ -55,11 +63,14 @@ class AdaptiveAttacker(EmbeddingAttacker):
     Args:
         name: of the attacker.
         weights: weights files to start from, one a seed.
-        against: ``released`` (both sides released, one network) or ``real`` (released against real, two networks).
+        against: ``released`` (both sides released, one network), ``real`` (released against other real images of the
+            patient, two networks) or ``source`` (released against sources, two networks).
         recipe: how it is refitted.
         max_patients: patients of A that it learns from; None: all.
         device: where it runs.
         store: refitted networks that are there already; None: none are.
+        two_views: embeds the mirror image, too: a mirrored patient is another patient to the refit. Not for the
+            optimiser's own encoder, which systems were made against with one view.
     """
 
     def __init__(
@@ -71,6 +82,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         max_patients: int | None = None,
         device: str = "cpu",
         store: RefitStore | None = None,
+        two_views: bool = True,
     ) -> None:
         super().__init__(name)
         self.weights = tuple(weights)
@@ -79,18 +91,21 @@ class AdaptiveAttacker(EmbeddingAttacker):
         self.max_patients = max_patients
         self.device = device
         self.store = store or RefitStore()
+        self.two_views = two_views
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Refits the network of a seed.
 
         Raises:
-            UsageError: ``GM-U303`` for a release without one source an image, ``GM-U313`` without weights, ``GM-U314``
-                for too few patients.
+            UsageError: ``GM-U303`` for a generated release, and for one with several sources an image where both
+                sides are released; ``GM-U313`` without weights, ``GM-U314`` for too few patients.
         """
         network = load_attacker_network(self.weights, seed)
         if isinstance(network, IdentityNet):
-            network.two_views = True  # a mirrored patient is another patient to the refit, too
+            network.two_views = self.two_views
         shared = self.against == "released"
+        if shared:
+            knowledge.own.release.only_source()
         released = within_budget(self._released_side(knowledge), self.max_patients, seed)
         other = released if shared else real_side(knowledge.own)
         facts = {
@@ -102,25 +117,42 @@ class AdaptiveAttacker(EmbeddingAttacker):
             "seed": seed,
             "choice": [knowledge.choice.release.content_hash, knowledge.choice.real.content_hash],
         }
+        if not self.two_views:
+            facts["two_views"] = False
         key = refit_key(facts, released, other)
         pair = RefitPair(network, shared=shared).to(self.device)
         if not self.store.fill(key, pair):
-            judged, threat = knowledge.choice, "T3" if shared else "T1"
-            pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, 20)
-            validate = partial(self._validate, judged=judged, pairs=pairs, threat=threat)
+            validate = partial(self._validate, found=self._validation(knowledge.choice))
             if validate(pair) < 0.5:
                 pair.turn()
-            refit(pair, released, other, recipe=self.recipe, seed=seed, validate=validate, device=self.device)
+            refit(
+                pair,
+                released,
+                other,
+                recipe=self.recipe,
+                seed=seed,
+                validate=validate,
+                device=self.device,
+                to_source=self.against == "source",
+            )
             self.store.keep(key, pair)
         self._take(pair)
+
+    def _validation(self, judged: Judged) -> Callable[[], float]:
+        """The AUC on V2 of the networks that are in use when it is called."""
+        if judged.release.kind == "k_to_one":
+            return partial(_auc_of_sources, self, judged, own=self.against == "source")
+        threat = {"released": "T3", "real": "T1", "source": "T2"}[self.against]
+        pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, 20)
+        return lambda: roc_auc(EmbeddingAttacker.score(self, judged, pairs, threat), pairs.same, pairs.weight)
 
     def _released_side(self, knowledge: AttackerKnowledge) -> Side:
         """The released images that it learns from."""
         return released_side(knowledge.own)
 
-    def _validate(self, pair: RefitPair, judged: Judged, pairs: Pairs, threat: str) -> float:
+    def _validate(self, pair: RefitPair, found: Callable[[], float]) -> float:
         self._take(pair)
-        return roc_auc(EmbeddingAttacker.score(self, judged, pairs, threat), pairs.same, pairs.weight)
+        return found()
 
     def _take(self, pair: RefitPair) -> None:
         self.compare = pair.compare
@@ -128,3 +160,19 @@ class AdaptiveAttacker(EmbeddingAttacker):
             NetworkEmbedder(pair.released, device=self.device),
             None if pair.real is pair.released else NetworkEmbedder(pair.real, device=self.device),
         )
+
+
+def _auc_of_sources(attacker: EmbeddingAttacker, judged: Judged, own: bool) -> float:
+    """How well released images find their sources, or other images of the sources' patients, among real images."""
+    assert attacker.embed_released is not None and attacker.embed_real is not None
+    scores = attacker.compare_all(
+        attacker.embed_released(judged.release.pixels), attacker.embed_real(judged.real.pixels)
+    )
+    patient = judged.real.cohort.patient_index
+    source = np.zeros(scores.shape, dtype=bool)
+    for image, sources in enumerate(judged.release.sources):
+        source[image, list(sources)] = True
+    person = np.stack([np.isin(patient, list(p)) for p in judged.release.source_patients(judged.real.cohort)])
+    positive = source if own else person & ~source
+    asked = positive | ~person
+    return roc_auc(scores[asked], positive[asked])

@@ -1,12 +1,13 @@
-"""An attacker with several images of a person: noise in one comparison is averaged away.
+"""An attacker with several images of a person, or several releases of one image: what differs is averaged away.
 
 Each candidate is known by the mean embedding of all real images of that person (in the folder), the source of the
-released image left out under T1. Where the policy says that released images of a patient carry one pseudonym, these
-are averaged, too.
+released image left out under T1. An image that was released several times is known by the mean of its releases; where
+the policy says that released images of a patient carry one pseudonym, these are averaged, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,31 +16,54 @@ from jaxtyping import Float, Float64, Int
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.threats import THREATS, threat_pairs
+from gmia_monai.metrics.verification import roc_auc
 
 __all__ = ["AveragingAttacker"]
 
 
 class AveragingAttacker:
-    """Another attacker, with means in the place of single embeddings.
+    """Another attacker, with means in the place of single embeddings; which one, is chosen on V2.
 
     Args:
-        base: attacker that embeds; its cosine or comparison is kept.
+        makers: name to a function that makes an attacker that embeds; its cosine or comparison is kept.
+
+    Attributes:
+        chosen: after :meth:`fit`, threat model to the name of the attacker whose embeddings are averaged.
     """
 
     name = "averaging"
 
-    def __init__(self, base: EmbeddingAttacker) -> None:
-        self.base = base
+    def __init__(self, makers: Mapping[str, Callable[[], EmbeddingAttacker]]) -> None:
+        self._attackers = {name: make() for name, make in makers.items()}
+        self.chosen: dict[str, str] = {}
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
-        """Fits the other attacker."""
-        self.base.fit(knowledge, seed)
+        """Fits the other attackers, and chooses the one whose means tell most on V2, near or far."""
+        judged = knowledge.choice
+        for attacker in self._attackers.values():
+            attacker.fit(knowledge, seed)
+        for threat in THREATS:
+            pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
+            if len(self._attackers) == 1 or not (pairs.n_positives and pairs.n_negatives):
+                self.chosen[threat] = next(iter(self._attackers))
+                continue
+            found = {name: self._score(a, judged, pairs, threat) for name, a in self._attackers.items()}
+            distance = {name: abs(roc_auc(s, pairs.same, pairs.weight) - 0.5) for name, s in found.items()}
+            self.chosen[threat] = max(distance, key=lambda name: distance[name])
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
-        """One score a pair; under T3 that of the other attacker, for nothing but the two images is held."""
+        """One score a pair; under T3 nothing but the two images is held."""
+        return self._score(self._attackers[self.chosen[threat]], judged, pairs, threat)
+
+    def _score(
+        self, attacker: EmbeddingAttacker, judged: Judged, pairs: Pairs, threat: str
+    ) -> Float64[np.ndarray, "n"]:
+        _, real = attacker.embeddings(judged)
+        released = _mean_release(attacker, judged)
         if threat == "T3":
-            return self.base.score(judged, pairs, threat)
-        released, real = (_unit(e.astype(np.float64)) for e in self.base.embeddings(judged))
+            return attacker.compare_positions(released, released, pairs)
+        released, real = (_unit(e.astype(np.float64)) for e in (released, real))
         group = _groups(judged)
         # Under T1 the real image of the release at hand is not among those that the attacker holds.
         right = _mean_without(real, np.ones(len(real)), group, pairs.second, pairs.first if threat == "T1" else None)
@@ -49,7 +73,18 @@ class AveragingAttacker:
             left = _mean_without(released, mask, group, pairs.first, pairs.second if threat == "T1" else None)
         rows = np.arange(len(pairs))
         places = replace(pairs, first=rows, second=rows)
-        return self.base.compare_positions(left.astype(np.float32), right.astype(np.float32), places)
+        return attacker.compare_positions(left.astype(np.float32), right.astype(np.float32), places)
+
+
+def _mean_release(attacker: EmbeddingAttacker, judged: Judged) -> Float[np.ndarray, "n d"]:
+    """Embedding of the released image of each real one: the mean where it was released several times."""
+    single, _ = attacker.embeddings(judged)
+    source = judged.release.only_source()
+    if len(np.unique(source)) == len(source) or attacker.embed_released is None:
+        return single
+    sums = np.zeros(single.shape)
+    np.add.at(sums, source, _unit(attacker.embed_released(judged.release.pixels).astype(np.float64)))
+    return _unit(sums).astype(np.float32)
 
 
 def _groups(judged: Judged) -> Int[np.ndarray, "n"]:

@@ -1,0 +1,119 @@
+"""An attacker who listens to all the others: their evidence, weighed on V2.
+
+Each attacker's score becomes a log likelihood ratio, so that *too far* counts as *too near* does, and a logistic
+regression weighs them, as verifiers of speakers are fused (Brümmer et al., IEEE TASLP 15:2072, 2007). On V2 itself,
+where attackers are chosen, a pair is scored by weights that were fitted without the patient of its first image, as far
+as there are patients enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gmia_monai.attacks.attackers.base import Attacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
+from gmia_monai.attacks.likelihood import LikelihoodRatio
+from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.threats import THREATS, threat_pairs
+
+__all__ = ["FusionAttacker"]
+
+_FOLDS = 5
+
+
+class FusionAttacker:
+    """Several attackers as one.
+
+    Args:
+        makers: name to a function that makes the attacker anew.
+    """
+
+    name = "fusion"
+
+    def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
+        self._attackers = {name: make() for name, make in makers.items()}
+        self._weighed: dict[str, _Weighed] = {}
+        self._choice: Judged | None = None
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        """Fits the attackers, and weighs them under each threat model on V2, with matched negatives.
+
+        Raises:
+            UsageError: as the attackers do.
+        """
+        judged = self._choice = knowledge.choice
+        for attacker in self._attackers.values():
+            attacker.fit(knowledge, seed)
+        for threat in THREATS:
+            pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
+            if pairs.n_positives >= 2 and pairs.n_negatives >= 2:
+                self._weighed[threat] = _Weighed(self._scores(judged, pairs, threat), pairs)
+
+    def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
+        """Log odds of "same person".
+
+        Raises:
+            UsageError: ``GM-U317`` where V2 has too few pairs under this threat model.
+        """
+        if threat not in self._weighed:
+            raise TooLittleDataError(
+                "GM-U317", f"too few patients of V2 to weigh attackers under threat model {threat}"
+            )
+        scores, weighed = self._scores(judged, pairs, threat), self._weighed[threat]
+        return weighed.left_out(scores, pairs) if judged is self._choice else weighed.all(scores)
+
+    def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
+        return np.stack([a.score(judged, pairs, threat) for a in self._attackers.values()], axis=1)
+
+
+class _Weighed:
+    """Weights of attackers under one threat model: of all patients of V2, and without each part of them."""
+
+    def __init__(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs) -> None:
+        patients = np.unique(pairs.patient_first)
+        part = np.random.default_rng(0).permutation(len(patients)) % _FOLDS
+        self._part = dict(zip(patients.tolist(), part.tolist(), strict=True))
+        first, second = (self._parts(patient) for patient in (pairs.patient_first, pairs.patient_second))
+        self.all = _LogOdds(scores, pairs, np.ones(len(pairs), dtype=bool))
+        self._without = {}
+        for fold in range(_FOLDS):
+            learnt = (first != fold) & (second != fold)
+            if min((pairs.same & learnt).sum(), (~pairs.same & learnt).sum()) >= 2:
+                self._without[fold] = _LogOdds(scores, pairs, learnt)
+
+    def _parts(self, patients: np.ndarray) -> np.ndarray:
+        return np.array([self._part.get(p, -1) for p in patients.tolist()], dtype=np.int64)
+
+    def left_out(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs) -> Float64[np.ndarray, "n"]:
+        """Log odds by weights that were fitted without the patient of the first image."""
+        part = self._parts(pairs.patient_first)
+        odds = self.all(scores)
+        for fold, without in self._without.items():
+            if (part == fold).any():
+                odds[part == fold] = without(scores[part == fold])
+        return odds
+
+
+class _LogOdds:
+    """Likelihood ratios of some pairs' scores, and a logistic regression over them."""
+
+    def __init__(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs, learnt: Bool[np.ndarray, "n"]) -> None:
+        same, weight = pairs.same[learnt], pairs.weight[learnt]
+        self._ratios = [LikelihoodRatio(column[learnt], same, weight) for column in scores.T]
+        # Either kind weighs as much as there are patients behind the positives.
+        patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
+        balanced = weight * np.where(same, patients / weight[same].sum(), patients / weight[~same].sum())
+        self._model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+        self._model.fit(self._evidence(scores[learnt]), same, logisticregression__sample_weight=balanced)
+
+    def _evidence(self, scores: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
+        return np.stack([ratio(column) for ratio, column in zip(self._ratios, scores.T, strict=True)], axis=1)
+
+    def __call__(self, scores: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m"]:
+        return self._model.decision_function(self._evidence(scores)).astype(np.float64)
