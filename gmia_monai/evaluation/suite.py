@@ -112,7 +112,7 @@ def make_attacks(
         "verification": lambda: VerificationAttack(pool, seeds=tuple(seeds), n_boot=n_boot),
         "retrieval": lambda: RetrievalAttack(pool, **sampled),
         "linkability": lambda: LinkabilityAttack(pool, **sampled),
-        "singling_out": lambda: SinglingOutAttack(pool, **sampled),
+        "singling_out": lambda: SinglingOutAttack(pool, tuple(seeds), n_boot),
         "presence": lambda: PresenceAttack(pool, **sampled),
         "membership": lambda: MembershipAttack(**trained),
         "memorisation": lambda: MemorisationAttack(pool, **sampled),
