@@ -39,7 +39,7 @@ _IN_LOSS = ("arcface", "frozen")
 
 
 class InversionAttack:
-    """U-Net from released to real images, with a loss on pixels and on the embedding of a network that is not the judge.
+    """U-Net from released to real images; the loss is on pixels and on the embedding of a network other than the judge.
 
     Args:
         attackers: the first of ``snn``, ``arcface`` and ``frozen`` that there is judges; of the others, the first of

@@ -119,7 +119,7 @@ def make_attacks(
         "attribute": lambda: AttributeAttack(**trained),
         "inversion": lambda: InversionAttack(pool, **trained),
         "budget": lambda: BudgetAttack(pool, tuple(seeds), n_boot),
-        "anonymeter": lambda: AnonymeterAttack(pool, seeds[0]),
+        "anonymeter": lambda: AnonymeterAttack(pool, tuple(seeds)),
         "fidelity": lambda: FidelityProbe.from_weights(models_dir, n_boot, device),
         "utility": lambda: TransferProbe(case.knowledge.members, cache_dir, **classifiers),
     }

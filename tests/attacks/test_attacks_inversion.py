@@ -65,7 +65,10 @@ def test_the_gain_is_paired():
     """Where the output is all right, only the release varies, and so does the gain, by as much."""
     table = _table("half_negative", half_negative(judged("unchanged")))
     release, gain = table["inversion_auc_release.T1.v1"], table["inversion_gain.T1.v1"]
-    assert (gain.low, gain.high) == (pytest.approx(1 - release.high, abs=0.01), pytest.approx(1 - release.low, abs=0.01))
+    assert (gain.low, gain.high) == (
+        pytest.approx(1 - release.high, abs=0.01),
+        pytest.approx(1 - release.low, abs=0.01),
+    )
 
 
 def test_a_negative_is_turned_back_and_read_from_its_far_side():
