@@ -21,14 +21,20 @@ inference     a secret is read off the nearest          sex, age band, view or a
 Linkability departs from the table: two images of a stranger have common neighbours, too, since they resemble one
 another, so that the paper's form would find no risk in an unchanged release. Near is what the attacker's score says,
 with the sign that it has on V2.
+
+Attackers have several seeds, which the paper's have not: each makes its own attempts, and the risk is the mean over
+them. All ask about the same patients, so averaging makes the propagated Wilson intervals no narrower: their mean width
+is kept, and the standard error of the mean over so few seeds, times Student's t, is added to it in quadrature.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.stats import t
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attribute import attribute_classes
@@ -37,13 +43,16 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import Interval
 from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["AnonymeterAttack", "isolates", "linked", "secrets"]
+__all__ = ["AnonymeterAttack", "isolates", "linked", "mean_risk", "secrets"]
 
 NEIGHBOURS = 5
 _MARGINS = 41
+Sides = tuple[Attempts, Attempts, Attempts]
+"""Main, control and baseline."""
 
 
 def isolates(
@@ -77,16 +86,22 @@ class AnonymeterAttack:
 
     Args:
         attackers: those of them that embed images are used.
-        seed: of the attackers, of the images that are held of each patient and of the baselines.
+        seeds: each of the attackers, of the images that are held of each patient and of the baselines; risks are means
+            over them.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "anonymeter"
 
-    def __init__(self, attackers: AttackerPool, seed: int = 0) -> None:
+    def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2)) -> None:
+        if not seeds:
+            raise UsageError("GM-U316", "anonymeter needs at least one seed")
         self.attackers = attackers
-        self.seed = seed
-        self._fitted: dict[str, EmbeddingAttacker] = {}
-        self._chosen: dict[str, tuple[float, float]] = {}
+        self.seeds = tuple(seeds)
+        self._fitted: list[dict[str, EmbeddingAttacker]] = []
+        self._chosen: list[dict[str, tuple[float, float]]] = []
         self._knowledge: AttackerKnowledge | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
@@ -96,9 +111,11 @@ class AnonymeterAttack:
             TooLittleDataError: ``GM-U356`` where these have fewer than two source patients.
         """
         self._knowledge = knowledge
-        self._fitted = self.attackers.embedding(self.seed, knowledge)
-        for name, attacker in self._fitted.items():
-            self._chosen[name] = self._choose(attacker, knowledge)
+        self._fitted = [self.attackers.embedding(seed, knowledge) for seed in self.seeds]
+        self._chosen = [
+            {name: self._choose(attacker, knowledge) for name, attacker in attackers.items()}
+            for attackers in self._fitted
+        ]
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``anonymeter_singling_out_risk``, ``anonymeter_linkability_risk`` and
@@ -117,15 +134,20 @@ class AnonymeterAttack:
         inside = np.isin(judged.real.cohort.patient_index, sorted(sources))
         main, control = judged.real.take(np.flatnonzero(inside)), self._knowledge.choice.real
         results = []
-        for name, attacker in self._fitted.items():
-            sign, margin = self._chosen[name]
-            space = _Space(attacker, sign, judged)
-            found = {"singling_out_risk": self._singling_out(space, margin, judged, main, control)}
-            found["linkability_risk"] = self._linkability(space, judged, control)
-            for secret, attempts in self._inference(space, judged, main, control).items():
-                found[f"inference_risk.{secret}"] = attempts
-            for figure, attempts in found.items():
-                results.append(_line(f"anonymeter_{figure}.{name}.v1", name, attempts, judged, context, sign))
+        for name in self._fitted[0]:
+            found: dict[str, list[Sides]] = {}
+            for seed, attackers, chosen in zip(self.seeds, self._fitted, self._chosen, strict=True):
+                sign, margin = chosen[name]
+                space = _Space(attackers[name], sign, judged, seed)
+                risks = {"singling_out_risk": self._singling_out(space, margin, judged, main, control)}
+                risks["linkability_risk"] = self._linkability(space, judged, control)
+                for secret, attempts in self._inference(space, judged, main, control).items():
+                    risks[f"inference_risk.{secret}"] = attempts
+                for figure, attempts in risks.items():
+                    found.setdefault(figure, []).append(attempts)
+            extra = {"attacker_seeds": list(self.seeds), "signs": [chosen[name][0] for chosen in self._chosen]}
+            for figure, per_seed in found.items():
+                results.append(_line(f"anonymeter_{figure}.{name}.v1", name, per_seed, judged, context, extra))
         return results
 
     # -- singling out ------------------------------------------------------------------------------------------------
@@ -160,11 +182,11 @@ class AnonymeterAttack:
 
     def _singling_out(
         self, space: _Space, margin: float, judged: Judged, main: RealImages, control: RealImages
-    ) -> tuple[Attempts, Attempts, Attempts]:
+    ) -> Sides:
         """As many predicates as both sides have patients, asked of as many patients of either side."""
         assert self._knowledge is not None
         n = min(len(main.cohort.patients), len(control.cohort.patients))
-        sides = [_of_patients(side, n, self.seed) for side in (main, control)]
+        sides = [_of_patients(side, n, space.seed) for side in (main, control)]
         kept = {judged.real.cohort.patients.index(name) for name in sides[0].cohort.patients}
         images = _one_image_each(judged.release.source_patients(judged.real.cohort), kept)
         released = space.released[images]
@@ -173,7 +195,7 @@ class AnonymeterAttack:
             isolates(space.compare(released, space.embed(side)), side.cohort.patient_index, threshold) for side in sides
         ]
         # Without the release: balls about the attacker's own real images, with the same rule.
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(space.seed)
         _, own = space.attacker.embeddings(self._knowledge.own)
         drawn = rng.integers(0, len(own), len(images))
         between = space.compare(own[drawn], own)
@@ -188,11 +210,11 @@ class AnonymeterAttack:
         return main_found, control_found, _attempts(naive)
 
     # -- linkability -------------------------------------------------------------------------------------------------
-    def _linkability(self, space: _Space, judged: Judged, control: RealImages) -> tuple[Attempts, Attempts, Attempts]:
+    def _linkability(self, space: _Space, judged: Judged, control: RealImages) -> Sides:
         real, n = judged.real, len(space.released)
         image_of = {source: i for i, sources in reversed(list(enumerate(judged.release.sources))) for source in sources}
         known = np.array([source in image_of for source in range(len(real))], dtype=bool)
-        pairs = _two_each(real.cohort, self.seed)
+        pairs = _two_each(real.cohort, space.seed)
         pairs = pairs[known[pairs[:, 0]]]
         similarity = space.compare(space.embed(real)[pairs[:, 1]], space.released)
         # The release of the very image held would be in the way of the other.
@@ -201,25 +223,23 @@ class AnonymeterAttack:
         records = np.array([image_of[source] for source in pairs[:, 0].tolist()], dtype=np.int64)
         main = _attempts(linked(similarity, records))
 
-        strangers = _two_each(control.cohort, self.seed)
+        strangers = _two_each(control.cohort, space.seed)
         similarity = space.compare(space.embed(control)[strangers[:, 1]], space.released)
         sources = np.flatnonzero(known)
         alike = _most_alike(control.cohort[strangers[:, 0]], real.cohort[sources])
         stand_ins = np.array([image_of[source] for source in sources[alike].tolist()], dtype=np.int64)
-        guesses = np.random.default_rng(self.seed).random(main.trials) < NEIGHBOURS / max(n, 1)
+        guesses = np.random.default_rng(space.seed).random(main.trials) < NEIGHBOURS / max(n, 1)
         return main, _attempts(linked(similarity, stand_ins)), _attempts(guesses)
 
     # -- inference ---------------------------------------------------------------------------------------------------
-    def _inference(
-        self, space: _Space, judged: Judged, main: RealImages, control: RealImages
-    ) -> dict[str, tuple[Attempts, Attempts, Attempts]]:
+    def _inference(self, space: _Space, judged: Judged, main: RealImages, control: RealImages) -> dict[str, Sides]:
         """The record of a released image is that of its first source."""
         first = np.array([s[0] if s else -1 for s in judged.release.sources])
         shown = {k: np.where(first < 0, -1, v[first]) for k, v in secrets(judged.real.cohort).items()}
         right: dict[str, list[np.ndarray]] = {name: [] for name in shown}
         prior: dict[str, np.ndarray] = {}
         for side in (main, control):
-            rows = _one_each(side.cohort, np.arange(len(side)), self.seed)
+            rows = _one_each(side.cohort, np.arange(len(side)), space.seed)
             nearest = space.compare(space.embed(side)[rows], space.released).argmax(axis=1)
             for name, truth in secrets(side.cohort).items():
                 guess, truth = shown[name][nearest], truth[rows]
@@ -237,8 +257,8 @@ class AnonymeterAttack:
 class _Space:
     """A release as one attacker sees it; higher is nearer."""
 
-    def __init__(self, attacker: EmbeddingAttacker, sign: float, judged: Judged) -> None:
-        self.attacker, self.sign = attacker, sign
+    def __init__(self, attacker: EmbeddingAttacker, sign: float, judged: Judged, seed: int) -> None:
+        self.attacker, self.sign, self.seed = attacker, sign, seed
         self.released = _embed(attacker, "released", judged.release.pixels)
         self._kept: dict[str, np.ndarray] = {}
 
@@ -308,28 +328,42 @@ def _attempts(right: np.ndarray) -> Attempts:
     return Attempts(int(right.sum()), len(right))
 
 
+def mean_risk(risks: Sequence[Interval]) -> Interval:
+    """Mean over seeds of the risk in [0, 1], from the interval of each; see the head of this file for its limits."""
+    value, low, high = np.mean(risks, axis=0).tolist()
+    off = 0.0
+    if len(risks) > 1:
+        spread = np.std([risk.value for risk in risks], ddof=1)
+        off = float(t.ppf(0.975, len(risks) - 1) * spread / math.sqrt(len(risks)))
+    low, high = value - math.hypot(value - low, off), value + math.hypot(high - value, off)
+    return Interval(value, max(low, 0.0), min(high, 1.0))
+
+
 def _line(
     name: str,
     attacker: str,
-    attempts: tuple[Attempts, Attempts, Attempts],
+    per_seed: Sequence[Sides],
     judged: Judged,
     context: RunContext,
-    sign: float,
+    extra: dict[str, object],
 ) -> Result:
-    main, control, baseline = attempts
-    rates = {
-        kind: {"right": a.successes, "guesses": a.trials, "rate": [_short(x) for x in a.rate()]}
-        for kind, a in zip(("main", "control", "baseline"), attempts, strict=True)
-    }
+    """``main``, ``control`` and ``baseline`` in ``extra`` hold one entry a seed."""
+    rates: dict[str, object] = {}
+    for kind, of_seeds in zip(("main", "control", "baseline"), zip(*per_seed, strict=True), strict=True):
+        rates[kind] = {
+            "right": [a.successes for a in of_seeds],
+            "guesses": [a.trials for a in of_seeds],
+            "rate": [[_short(x) for x in a.rate()] for a in of_seeds],
+        }
     # The paper: a risk of an attack that is no better than guessing is not to be relied on.
-    stronger = main.trials > 0 and baseline.trials > 0 and main.rate().value > baseline.rate().value
+    main, baseline = (np.mean([sides[i].rate().value for sides in per_seed]) for i in (0, 2))
     return context.result(
         name,
-        residual_risk(main, control),
-        n_patients=main.trials + control.trials,
+        mean_risk([residual_risk(found, control) for found, control, _ in per_seed]),
+        n_patients=min(found.trials + control.trials for found, control, _ in per_seed),
         n_images=len(judged.release),
         attacker=attacker,
-        extra=rates | {"sign": sign, "better_than_baseline": bool(stronger)},
+        extra=extra | rates | {"n_seeds": len(per_seed), "better_than_baseline": bool(main > baseline)},
     )
 
 

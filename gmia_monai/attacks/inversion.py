@@ -1,9 +1,11 @@
 """Inversion: a network that is trained on the attacker's own releases to give the real image back.
 
 Its output is judged by the person that it shows: verification against *other* real images of the patient (T1) and
-against the source (T2), by the strongest attacker on V2 that has seen real images alone. The release itself is scored
-beside it. An inversion that tells no more of the person than the release does is a failed attack, not a safe release:
-the line says which of the two it was.
+against the source (T2). One network is in the loss, and another judges: what was trained to please a network says
+nothing under it. The release itself is scored beside the output, by the same judge, each with the sign that it has on
+V2. An inversion that tells no more of the person than the release does is a failed attack, not a safe release; the gain
+over the release, with an interval of its own, says which of the two it was. Where the release tells all, as unchanged
+images do, there is nothing to gain.
 """
 
 from __future__ import annotations
@@ -11,31 +13,38 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from monai.networks.nets import BasicUNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.training import Schedule, train
+from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap_auc
+from gmia_monai.metrics.intervals import pair_bootstrap_figures, patient_bootstrap
 from gmia_monai.metrics.results import Result, RunContext
-from gmia_monai.metrics.verification import roc_auc
+from gmia_monai.metrics.verification import SortedScores, roc_auc
 
 __all__ = ["InversionAttack"]
 
 _BATCH = 64
+_THREATS = ("T1", "T2")
+# The encoder that the system was optimised against is a friend of the system: it judges where there is no other.
+_JUDGES = ("snn", "arcface", "frozen")
+_IN_LOSS = ("arcface", "frozen")
 
 
 class InversionAttack:
-    """U-Net from released to real images, with a loss on pixels and, where the judge is a network, on its embedding.
+    """U-Net from released to real images; the loss is on pixels and on the embedding of a network other than the judge.
 
     Args:
-        attackers: one of them judges the output: ``arcface``, else ``snn``, else ``frozen``.
-        seed: of network and training.
+        attackers: the first of ``snn``, ``arcface`` and ``frozen`` that there is judges; of the others, the first of
+            ``arcface`` and ``frozen`` is in the loss. With one of them alone, the loss is on pixels.
+        seed: of network, training and attackers.
         n_boot: bootstrap resamples.
         schedule: how long it is trained.
         batch_size: images a step.
@@ -61,32 +70,26 @@ class InversionAttack:
         self.device = device
         self._network: BasicUNet | None = None
         self._judge: EmbeddingAttacker | None = None
+        self._in_loss: str | None = None
         self._knowledge: AttackerKnowledge | None = None
+        self._signs: dict[str, tuple[float, float]] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Trains on releases of A; the best by the verification AUC of its output on V2 is kept.
+        """Trains on releases of A; the best by the verification AUC of its output on V2, whichever its sign, is kept,
+        and the signs of output and release are chosen there.
 
         Raises:
             UsageError: ``GM-U303`` for a release without one source an image, ``GM-U326`` without a judge.
         """
         self._knowledge = knowledge
-        names = [name for name in ("arcface", "snn", "frozen") if name in self.attackers]
-        if not names:
-            raise UsageError(
-                "GM-U326", "inversion needs an attacker that knows real images", expected="arcface, frozen"
-            )
-        judge = self.attackers.fitted(names[0], self.seed, knowledge)
-        if not isinstance(judge, EmbeddingAttacker):
-            raise UsageError("GM-U326", "inversion needs an attacker that embeds images", got=names[0])
-        self._judge = judge
+        judge = self._judge = self._judge_of(knowledge)
+        self._in_loss, embed = self._network_of_loss(knowledge)
         released = knowledge.own.release.pixels
         real = knowledge.own.real.pixels[knowledge.own.release.only_source()]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = BasicUNet(2, 1, 1, features=(16, 32, 64, 64, 96, 16), act="relu").to(self.device)
         self._network = network
-
-        embedder = judge.embed_real.network if isinstance(judge.embed_real, NetworkEmbedder) else None
 
         def loss_of(rng: np.random.Generator) -> Tensor:
             i = rng.integers(0, len(released), self.batch_size)
@@ -95,66 +98,126 @@ class InversionAttack:
                 x, y = x.flip(-1), y.flip(-1)
             out = network(x)
             loss = F.l1_loss(out, y) + 0.5 * F.l1_loss(F.avg_pool2d(out, 4), F.avg_pool2d(y, 4))
-            if embedder is not None:
-                loss = loss + 0.2 * (1.0 - F.cosine_similarity(embedder(out), embedder(y))).mean()
+            if embed is not None:
+                with torch.no_grad():
+                    person = embed(y)
+                loss = loss + 0.2 * (1.0 - F.cosine_similarity(embed(out), person)).mean()
             return loss
 
+        choice = knowledge.choice
+        pairs = {threat: _pairs(choice, threat, 20) for threat in _THREATS}
+
+        def auc(pixels: Pixels, threat: str) -> float:
+            return roc_auc(_scores(judge, choice, pixels, pairs[threat]), pairs[threat].same, pairs[threat].weight)
+
         def validate() -> float:
-            return self._auc(knowledge.choice, self._invert(knowledge.choice.released_pixels()), "T2")
+            found = auc(self._invert(choice.released_pixels()), "T2")
+            return max(found, 1.0 - found)
 
         train(network, loss_of, self.schedule, self.seed, validate, name="inversion")
+        sides = (self._invert(choice.released_pixels()), choice.released_pixels())
+        for threat in _THREATS:
+            output, release = (-1.0 if auc(pixels, threat) < 0.5 else 1.0 for pixels in sides)
+            self._signs[threat] = (output, release)
+
+    def _judge_of(self, knowledge: AttackerKnowledge) -> EmbeddingAttacker:
+        names = [name for name in _JUDGES if name in self.attackers]
+        if not names:
+            raise UsageError(
+                "GM-U326", "inversion needs an attacker that knows real images", expected="snn, arcface, frozen"
+            )
+        judge = self.attackers.fitted(names[0], self.seed, knowledge)
+        if not isinstance(judge, EmbeddingAttacker):
+            raise UsageError("GM-U326", "inversion needs an attacker that embeds images", got=names[0])
+        return judge
+
+    def _network_of_loss(self, knowledge: AttackerKnowledge) -> tuple[str | None, nn.Module | None]:
+        """Name and network of the attacker in the loss: not the judge, and one that gradients go through."""
+        assert self._judge is not None
+        for name in _IN_LOSS:
+            if name in self.attackers and name != self._judge.name:
+                attacker = self.attackers.fitted(name, self.seed, knowledge)
+                if isinstance(attacker, EmbeddingAttacker) and isinstance(attacker.embed_real, NetworkEmbedder):
+                    return name, attacker.embed_real.network
+        return None, None
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """``inversion_auc.<threat>.v1`` of the output, ``inversion_auc_release.<threat>.v1`` of the release itself, by
-        the same judge; matched negatives; and ``inversion_psnr.v1`` in dB against the source.
+        """``inversion_auc.<threat>.v1`` of the output, ``inversion_auc_release.<threat>.v1`` of the release itself,
+        each signed by V2, and ``inversion_gain.<threat>.v1``, by how much the first is above the second, in [-1, 1];
+        T1 and T2, matched negatives. ``extra["beats_release"]`` of the gain says whether its lower limit is above 0.
+        ``inversion_psnr.v1`` is the output's mean PSNR in dB against the source.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
         """
-        if self._knowledge is None or self._judge is None:
+        if self._knowledge is None or self._judge is None or not self._signs:
             raise UsageError("GM-U311", "the inversion attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         released = judged.released_pixels()
         output = self._invert(released)
         kept = judged.released
         results = []
-        for threat in ("T1", "T2"):
-            pairs = threat_pairs(judged.real.cohort, threat, "matched", kept)
-            values = {}
-            for label, pixels in (("inversion_auc", output), ("inversion_auc_release", released)):
-                scores = self._scores(judged, pixels, pairs)
-                values[label] = pair_bootstrap_auc(
-                    scores,
-                    pairs.same,
-                    pairs.patient_first,
-                    pairs.patient_second,
-                    pairs.weight,
-                    self.n_boot,
-                    context.seed,
-                )
-            won = abs(values["inversion_auc"].value - 0.5) > abs(values["inversion_auc_release"].value - 0.5)
-            for label, value in values.items():
-                results.append(
-                    context.result(
-                        f"{label}.{threat}.v1",
-                        value,
-                        n_patients=pairs.n_positive_patients,
-                        n_images=int(kept.sum()),
-                        negatives="matched",
-                        attacker=self._judge.name,
-                        extra={"inversion_beats_release": bool(won)},
-                    )
-                )
+        for threat in _THREATS:
+            results += self._lines(judged, output, released, threat, context)
         error = np.square(output[kept] - judged.real.pixels[kept]).mean(axis=(1, 2, 3))
+        psnr = -10.0 * np.log10(np.maximum(error, 1e-12))
+        patients = judged.real.cohort.patient_index[kept]
         results.append(
             context.result(
                 "inversion_psnr.v1",
-                float(np.mean(-10.0 * np.log10(np.maximum(error, 1e-12)))),
-                n_patients=len(np.unique(judged.real.cohort.patient_index[kept])),
+                patient_bootstrap(lambda w: float(np.average(psnr, weights=w)), patients, self.n_boot, context.seed),
+                n_patients=len(np.unique(patients)),
                 n_images=int(kept.sum()),
             )
         )
         return results
+
+    def _lines(
+        self, judged: Judged, output: Pixels, released: Pixels, threat: str, context: RunContext
+    ) -> list[Result]:
+        """Output, release and gain under one threat model, from the same resamples."""
+        assert self._judge is not None
+        pairs = _pairs(judged, threat)
+        signs = self._signs[threat]
+        tables = [
+            SortedScores(sign * _scores(self._judge, judged, pixels, pairs), pairs.same)
+            for sign, pixels in zip(signs, (output, released), strict=True)
+        ]
+
+        def figures(weights: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
+            won, before = (table.auc(weights) for table in tables)
+            return won, before, won - before
+
+        intervals = pair_bootstrap_figures(
+            [figures],
+            pairs.same,
+            pairs.patient_first,
+            pairs.patient_second,
+            pairs.weight,
+            self.n_boot,
+            context.seed,
+            bounds=(-1.0, 1.0),
+        )
+        gain = intervals[2]
+        shared = {"attacker_seeds": [self.seed], "network_in_loss": self._in_loss}
+        extras: tuple[dict[str, object], ...] = (
+            {"sign": signs[0]},
+            {"sign": signs[1]},
+            {"signs": list(signs), "beats_release": bool(gain.low > 0.0)},
+        )
+        names = ("inversion_auc", "inversion_auc_release", "inversion_gain")
+        return [
+            context.result(
+                f"{name}.{threat}.v1",
+                interval,
+                n_patients=pairs.n_positive_patients,
+                n_images=int(judged.released.sum()),
+                negatives="matched",
+                attacker=self._judge.name,
+                extra=shared | extra,
+            )
+            for name, interval, extra in zip(names, intervals, extras, strict=True)
+        ]
 
     @torch.no_grad()
     def _invert(self, pixels: Pixels) -> Pixels:
@@ -166,11 +229,12 @@ class InversionAttack:
         ]
         return np.concatenate(parts).astype(np.float32)
 
-    def _scores(self, judged: Judged, pixels: Pixels, pairs: object) -> np.ndarray:
-        assert self._judge is not None and self._judge.embed_real is not None
-        left, right = self._judge.embed_real(pixels), self._judge.embed_real(judged.real.pixels)
-        return self._judge.compare_positions(left, right, pairs)  # type: ignore[arg-type]
 
-    def _auc(self, judged: Judged, pixels: Pixels, threat: str) -> float:
-        pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, 20)
-        return roc_auc(self._scores(judged, pixels, pairs), pairs.same, pairs.weight)
+def _pairs(judged: Judged, threat: str, negatives_per_positive: int = 50) -> Pairs:
+    return threat_pairs(judged.real.cohort, threat, "matched", judged.released, negatives_per_positive)
+
+
+def _scores(judge: EmbeddingAttacker, judged: Judged, pixels: Pixels, pairs: Pairs) -> Float[np.ndarray, "n"]:
+    """The judge's score of each pair of one of these images and a real one."""
+    assert judge.embed_real is not None
+    return judge.compare_positions(judge.embed_real(pixels), judge.embed_real(judged.real.pixels), pairs)

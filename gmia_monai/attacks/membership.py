@@ -7,7 +7,8 @@ of Shokri et al. (IEEE S&P 2017), ``supervised`` one that is told the known memb
 
 What the attacker's own encoder remembers of S is no fault of the release. So each line has, as a control, the AUC of
 the same signal where the released images are exchanged for real ones of A, and the worst signal is the one that finds
-most beyond its control.
+most beyond its control. ``auc_without_release`` in each line is that control: the chance of this very attack, at the
+line's own level, images or patients. It need not be 0.5, since members and non-members are different people.
 """
 
 from __future__ import annotations
@@ -175,14 +176,12 @@ class MembershipAttack:
             extra: dict[str, object] = {
                 "sign": chosen.sign,
                 "auc_on_choice": round(chosen.auc, 6),
-                "auc_without_release": round(SortedScores(chosen.sign * control[name], member).auc(), 6),
                 "auc_within_folder": round(_auc_within(folders, chosen.sign * scores, member), 6),
             }
             for label in [name, "worst"] if name == worst else [name]:
                 more = extra | ({"signal": name} if label == "worst" else {})
-                results += membership_lines(
-                    label, chosen.sign * scores, member, patients, context, self.n_boot, extra=more
-                )
+                signed, without = chosen.sign * scores, chosen.sign * control[name]
+                results += membership_lines(label, signed, member, patients, context, self.n_boot, more, without)
         if "shadow" in fitted.models:
             results.append(self._paper_line(fitted, judged, index, context))
         return results
@@ -227,6 +226,7 @@ def membership_lines(
     context: RunContext,
     n_boot: int,
     extra: dict[str, object],
+    without_release: Float[ndarray, "n"] | None = None,
 ) -> list[Result]:
     """``membership_auc.<label>.v1`` and ``membership_tpr_at_fpr_1pct.<label>.v1``, and both with ``_patient`` after the
     figure for the mean over the images of a patient.
@@ -239,14 +239,22 @@ def membership_lines(
         context: what the lines share.
         n_boot: bootstrap resamples.
         extra: of every line.
+        without_release: what the scores would be without the release; their AUC becomes ``auc_without_release`` in
+            ``extra``, of images or of patients as the line is.
     """
     names, first, of = np.unique(patients, return_index=True, return_inverse=True)
-    means = np.bincount(of, scores) / np.bincount(of)
+
+    def means(values: Float[ndarray, "n"]) -> Float[ndarray, "p"]:
+        return np.asarray(np.bincount(of, values) / np.bincount(of))
+
     lines = []
-    for level, values, kind, who in (("", scores, member, patients), ("_patient", means, member[first], names)):
+    for level, at, kind, who in (("", np.asarray, member, patients), ("_patient", means, member[first], names)):
+        values = at(scores)
         table = SortedScores(values, kind)
         shared = {"n_patients": len(names), "n_images": len(scores), "attacker": label}
         known = extra | {"members": int(kind.sum()), "non_members": int((~kind).sum())}
+        if without_release is not None:
+            known["auc_without_release"] = round(SortedScores(at(without_release), kind).auc(), 6)
         auc = patient_bootstrap(table.auc, who, n_boot, context.seed)
         lines.append(context.result(f"membership_auc{level}.{label}.v1", auc, extra=known, **shared))
         tpr = Interval(np.nan, np.nan, np.nan)

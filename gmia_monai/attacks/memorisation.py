@@ -4,12 +4,18 @@ Each released image is compared with its nearest training image. How near that i
 that the generator has never seen: a released image counts as a copy where it is nearer to a training image than all but
 a small share of the held-out images are. Held-out images of people who are not in the training set set the scale, so
 that the rate of false alarms is chosen, not hoped for (compare Carlini et al., USENIX Security 2023, section 4).
+
+Copies among the held-out images of the judged role are what is expected by chance; what the release has beyond them is
+the figure that an alarm reads. Images are drawn by patient: a released image goes with the patients it was made from,
+and stands alone where it was made from nobody's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
@@ -17,13 +23,14 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.roles import TRAINING_ROLE
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.intervals import patient_bootstrap_figures, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["MemorisationAttack", "nearest_similarity", "pixel_features"]
 
 _SIDE = 16
 _CHUNK = 512
+_UNITS = {"one_to_one": "patient", "k_to_one": "set of source patients", "generated": "released image"}
 
 
 def pixel_features(pixels: Pixels) -> Float[ndarray, "n d"]:
@@ -48,7 +55,7 @@ class MemorisationAttack:
     Args:
         attackers: those of them that embed images are used, for copies that pixels do not show.
         seed: seed of the attackers.
-        n_boot: bootstrap resamples of the released images.
+        n_boot: bootstrap resamples.
         false_alarms: share of held-out images that may count as copies.
     """
 
@@ -83,7 +90,10 @@ class MemorisationAttack:
             self._threshold[name] = float(np.quantile(held_out, 1.0 - self.false_alarms))
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """``memorised_share.<by>.v1`` with the share of held-out images of the judged role beside it.
+        """``memorised_share.<by>.v1``, the share of released images that count as copies, with that of real held-out
+        images of the judged role beside it, and ``memorised_excess.<by>.v1``, the difference of the two, which is 0
+        where nothing was memorised. ``extra["unit"]`` says what was drawn in the bootstrap: patients, sets of source
+        patients, or, where images have no source, released images.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
@@ -91,32 +101,48 @@ class MemorisationAttack:
         if self._knowledge is None:
             raise UsageError("GM-U311", "the memorisation attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
-        rng = np.random.default_rng(context.seed)
+        sources = judged.release.source_patients(judged.real.cohort)
+        units = _units(sources, judged.real.cohort.patient_index)
+        n, n_units = len(sources), len(np.unique(units[: len(sources)]))
+        known = sorted(set().union(*sources))
         results = []
         for name, threshold in self._threshold.items():
             nearest = self._nearest(name, judged.release.pixels, released=True)
-            copies = nearest > threshold
-            control = self._nearest(name, judged.real.pixels, released=False) > threshold
-            drawn = rng.integers(0, len(copies), (self.n_boot, len(copies)))
-            low, high = np.quantile(copies[drawn].mean(axis=1), [0.025, 0.975])
-            results.append(
-                context.result(
-                    f"memorised_share.{name}.v1",
-                    Interval(float(copies.mean()), float(low), float(high)),
-                    n_patients=None,
-                    n_images=len(copies),
-                    attacker=None if name == "pixels" else name,
-                    extra={
-                        "threshold": round(threshold, 6),
-                        "false_alarms_wanted": self.false_alarms,
-                        "share_of_real_held_out": round(float(control.mean()), 6),
-                        "nearest_quantiles_50_95_100": [
-                            round(float(q), 6) for q in np.quantile(nearest, [0.5, 0.95, 1.0])
-                        ],
-                        "interval": "released images resampled",
-                    },
+            held_out = self._nearest(name, judged.real.pixels, released=False)
+            copies = np.concatenate([nearest, held_out]) > threshold
+
+            def shares(weights: Float[ndarray, "m"], copies: ndarray = copies) -> tuple[float, float, float]:
+                drawn = weights * copies
+                share, control = (
+                    drawn[side].sum() / weights[side].sum() if weights[side].any() else float("nan")
+                    for side in (slice(None, n), slice(n, None))
                 )
+                return share, control, share - control
+
+            share, control, excess = patient_bootstrap_figures(
+                [shares], units, self.n_boot, context.seed, bounds=(-1.0, 1.0)
             )
+            share, control = rate_interval(share, n_units), rate_interval(control, len(judged.real.cohort.patients))
+            extra = {
+                "threshold": round(threshold, 6),
+                "false_alarms_wanted": self.false_alarms,
+                "share_of_real_held_out": round(control.value, 6),
+                "share_of_real_held_out_95": [round(limit, 6) for limit in control[1:]],
+                "nearest_quantiles_50_95_100": [round(float(q), 6) for q in np.quantile(nearest, [0.5, 0.95, 1.0])],
+                "unit": _UNITS[judged.release.kind],
+                "n_units": n_units,
+            }
+            for figure, interval in (("memorised_share", share), ("memorised_excess", excess)):
+                results.append(
+                    context.result(
+                        f"{figure}.{name}.v1",
+                        interval,
+                        n_patients=len(known) or None,
+                        n_images=n,
+                        attacker=None if name == "pixels" else name,
+                        extra=extra,
+                    )
+                )
         return results
 
     def _nearest(self, name: str, pixels: Pixels, released: bool) -> Float[ndarray, "n"]:
@@ -127,3 +153,14 @@ class MemorisationAttack:
         if name not in self._training_features:
             self._training_features[name] = real(self._training)
         return nearest_similarity(embed(pixels), self._training_features[name])
+
+
+def _units(sources: Sequence[set[int]], patients: Int[ndarray, "m"]) -> Int[ndarray, "n"]:
+    """What is drawn together: numbers for the released images, by their source patients, then for the real ones.
+
+    A released image of one patient has the number of that patient's real images; others have numbers of their own.
+    """
+    sets = [frozenset(s) if s else frozenset({-1 - i}) for i, s in enumerate(sources)]
+    sets += [frozenset({int(p)}) for p in patients]
+    number = {s: i for i, s in enumerate(dict.fromkeys(sets))}
+    return np.array([number[s] for s in sets], dtype=np.int64)

@@ -1,30 +1,36 @@
 """Singling out: how well does a released image hide among the others from who holds its source?
 
-Hidden rate and local cloaking as published with the avatar method (Guillaudeux et al., npj Digital Medicine 6:37,
-2023), under each attacker that embeds images. The published figures count images, so that an image of the same patient
-"hides" its source, and look at one side only: a system that puts each image at the far side of its own identity scores
-a perfect hidden rate, while the farthest image gives the source away. So patients are counted, too, and the place of
-the own image among all others is looked at from both sides.
+Hidden rate and local cloaking come from the avatar method (Guillaudeux et al., npj Digital Medicine 6:37, 2023); here
+they are asked of each attacker that embeds images, by its own comparison. GMIA's figures of them count images, so that
+a patient of many images counts often and an image of the same patient "hides" its source, and look at one side only: a
+system that puts each image at the far side of its own identity scores a perfect hidden rate, while the farthest image
+gives the source away. So patients are counted, too, and the place of the own image among all others is looked at from
+both sides. GMIA's own figures, by distances of embeddings that are not normalised, stand beside under the name
+``paper``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial.distance import cdist
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap, rate_interval
+from gmia_monai.metrics.intervals import Interval, patient_bootstrap_figures, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["Cloaking", "SinglingOutAttack", "cloaking"]
+__all__ = ["Cloaking", "SinglingOutAttack", "cloaking", "euclidean_score", "weighted_median"]
 
 _CHUNK = 256
+Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Maps embeddings ``[n, d]`` and ``[m, d]`` to nearness ``[n, m]``."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,13 @@ class Cloaking:
         avatars_nearer: released images that are nearer to the source than its own one, ties one half.
         records_nearer: other real images that are nearer to it.
         n_others: released images beside the own one.
-        nearest_is_patient: whether the nearest released image is of the same patient.
+        nearest_is_person: whether the nearest released image is of the same patient.
     """
 
     avatars_nearer: Float[np.ndarray, "n"]
     records_nearer: Float[np.ndarray, "n"]
     n_others: int
-    nearest_is_patient: Float[np.ndarray, "n"]
+    nearest_is_person: Float[np.ndarray, "n"]
 
     @property
     def hidden(self) -> Float[np.ndarray, "n"]:
@@ -60,21 +66,28 @@ class Cloaking:
 
 
 def cloaking(
-    released: Float[np.ndarray, "n d"], real: Float[np.ndarray, "n d"], patient: Int[np.ndarray, "n"]
+    released: Float[np.ndarray, "n d"],
+    real: Float[np.ndarray, "n d"],
+    patient: Int[np.ndarray, "n"],
+    compare: Compare | None = None,
 ) -> Cloaking:
-    """Compare each source with all released and all real images, by Euclidean distance of unit embeddings.
+    """Compare each source with all released and all real images.
 
     Args:
         released: embedding of each source's released image.
         real: embedding of each source.
         patient: patient of each.
+        compare: how near each of the first is to each of the second, higher is nearer; None: the cosine, which ranks
+            as the Euclidean distance of unit embeddings does.
     """
-    released, real = (e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-12) for e in (released, real))
+    if compare is None:
+        released, real = (e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-12) for e in (released, real))
+        compare = lambda a, b: a @ b.T  # noqa: E731
     n = len(real)
     avatars, records, nearest = np.empty(n), np.empty(n), np.empty(n)
     for start in range(0, n, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, n))
-        to_released, to_real = real[rows] @ released.T, real[rows] @ real.T
+        to_released, to_real = compare(real[rows], released), compare(real[rows], real)
         own = to_released[np.arange(len(rows)), rows][:, None]
         avatars[rows] = _nearer(to_released, own, rows)
         records[rows] = _nearer(to_real, own, rows)
@@ -82,10 +95,47 @@ def cloaking(
     return Cloaking(avatars, records, n - 1, nearest)
 
 
-def _nearer(similarity: np.ndarray, own: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    above, tied = similarity > own + 1e-9, np.abs(similarity - own) <= 1e-9
+def _nearer(nearness: np.ndarray, own: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    above, tied = nearness > own + 1e-9, np.abs(nearness - own) <= 1e-9
     above[np.arange(len(rows)), rows] = tied[np.arange(len(rows)), rows] = False
     return np.asarray(above.sum(axis=1) + 0.5 * tied.sum(axis=1))
+
+
+def euclidean_score(left: Float[np.ndarray, "n d"], right: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
+    """Negative Euclidean distance of each with each, of embeddings as they are."""
+    return -cdist(left.astype(np.float64), right.astype(np.float64))
+
+
+def weighted_median(values: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"]) -> float:
+    """The value with half of the weight on either side; the middle of two where the halves meet between them.
+
+    Whole-number weights give the median of values repeated as often.
+    """
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    half = below[-1] / 2
+    close = 1e-9 * below[-1]
+    first, last = np.searchsorted(below, [half - close, half + close])
+    return float(values[order][[first, min(last, len(values) - 1)]].mean())
+
+
+class _Figure(NamedTuple):
+    """A statistic of values, one an image, that lie between 0 and ``largest``."""
+
+    name: str
+    values: Float[np.ndarray, "n"]
+    statistic: Callable[[np.ndarray, np.ndarray], float]
+    largest: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Figures:
+    """All figures of one attacker and seed; a call gives them for weights of the images, each brought to [0, 1]."""
+
+    figures: tuple[_Figure, ...]
+
+    def __call__(self, weights: Float[np.ndarray, "n"]) -> list[float]:
+        return [f.statistic(f.values, weights) / f.largest for f in self.figures]
 
 
 class SinglingOutAttack:
@@ -93,28 +143,42 @@ class SinglingOutAttack:
 
     Args:
         attackers: those of them that embed images are used.
-        seed: seed of the attackers.
+        seeds: seeds of the attackers; figures are means over them.
         n_boot: bootstrap resamples.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "singling_out"
 
-    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+    def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2), n_boot: int = 500) -> None:
+        if not seeds:
+            raise UsageError("GM-U316", "singling out needs at least one seed")
         self.attackers = attackers
-        self.seed = seed
+        self.seeds = tuple(seeds)
         self.n_boot = n_boot
-        self._fitted: dict[str, EmbeddingAttacker] = {}
+        self._fitted: list[dict[str, EmbeddingAttacker]] = []
         self._knowledge: AttackerKnowledge | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits the attackers."""
+        """Fits the attackers of all seeds."""
         self._knowledge = knowledge
-        self._fitted = self.attackers.embedding(self.seed, knowledge)
+        self._fitted = [self.attackers.embedding(seed, knowledge) for seed in self.seeds]
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """Result lines for each attacker: ``hidden_rate`` (as published), ``hidden_rate_patient``,
-        ``hidden_rate_two_sided``, ``local_cloaking_avatars`` and ``local_cloaking_records`` (medians, as published) and
-        ``place_spread``, the mean distance of the place from one half: 0.25 at chance, 0.5 where each is given away.
+        """Result lines ``<figure>.T2.<attacker>.v1``, and ``paper_<figure>.T2.frozen.v1`` where there is that attacker.
+
+        ``hidden_rate`` counts images for which another released image is at least as near as their own;
+        ``local_cloaking_avatars`` and ``local_cloaking_records`` are medians over images of how many released and how
+        many other real ones are nearer. The same three with ``_patient`` behind them weigh patients alike instead of
+        images. ``hidden_rate_person``, patients alike, counts images whose nearest released one shows somebody else:
+        one of the same patient hides nobody. ``hidden_rate_two_sided`` counts images whose own released one is neither
+        nearest nor farthest. ``place_spread`` is the mean distance of the place from one half: 0.25 at chance, 0.5
+        where each is given away.
+
+        The three of the paper count images, under the optimiser's own encoder by the Euclidean distance of embeddings
+        that are not normalised; the source itself is not counted among the nearer records.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
@@ -125,40 +189,94 @@ class SinglingOutAttack:
         kept = np.flatnonzero(judged.released)
         patient = judged.real.cohort.patient_index[kept]
         results = []
-        for name, attacker in self._fitted.items():
-            released, real = attacker.embeddings(judged)
-            found = cloaking(released[kept], real[kept], patient)
-            figures: dict[str, tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], float]]] = {
-                "hidden_rate": (found.hidden, _mean),
-                "hidden_rate_patient": (1.0 - found.nearest_is_patient, _mean),
-                "hidden_rate_two_sided": (found.hidden_two_sided, _mean),
-                "local_cloaking_avatars": (found.avatars_nearer, _median),
-                "local_cloaking_records": (found.records_nearer, _median),
-                "place_spread": (np.abs(found.place - 0.5), _mean),
-            }
-            for figure, (values, statistic) in figures.items():
-                interval = patient_bootstrap(
-                    lambda w, v=values, s=statistic: s(v, w), patient, self.n_boot, context.seed
-                )
-                if figure.startswith("hidden_rate"):
-                    interval = rate_interval(interval, len(np.unique(patient)))
-                results.append(
-                    context.result(
-                        f"{figure}.T2.{name}.v1",
-                        interval,
-                        n_patients=len(np.unique(patient)),
-                        n_images=len(kept),
-                        attacker=name,
-                        extra={"n_others": found.n_others},
-                    )
-                )
+        for name in self._fitted[0]:
+            results += self._lines(self._of_seeds(name, judged, kept, patient), patient, "", name, context)
+        if "frozen" in self._fitted[0]:
+            released, real = (e[kept] for e in self._fitted[0]["frozen"].embeddings(judged))
+            paper = _published(cloaking(released, real, patient, euclidean_score))
+            lengths = np.quantile(np.linalg.norm(real, axis=1), [0.0, 0.5, 1.0])
+            extra = {"protocol": "paper", "embedding_lengths_0_50_100": [round(float(q), 6) for q in lengths]}
+            results += self._lines([_Figures(paper)], patient, "paper_", "frozen", context, extra)
         return results
+
+    def _of_seeds(self, name: str, judged: Judged, kept: np.ndarray, patient: np.ndarray) -> list[_Figures]:
+        """Figures of the attacker of each seed; seeds that see the same share one object, which is computed once."""
+        seen: list[tuple[np.ndarray, np.ndarray]] = []
+        found: list[_Figures] = []
+        for attackers in self._fitted:
+            attacker = attackers[name]
+            released, real = (e[kept] for e in attacker.embeddings(judged))
+            known = [i for i, (a, b) in enumerate(seen) if np.array_equal(a, released) and np.array_equal(b, real)]
+            seen.append((released, real))
+            if known:
+                found.append(found[known[0]])
+                continue
+            compare = None if attacker.compare is cosine_score else attacker.compare_all
+            found.append(_figures(cloaking(released, real, patient, compare), patient))
+        return found
+
+    def _lines(
+        self,
+        per_seed: Sequence[_Figures],
+        patient: np.ndarray,
+        prefix: str,
+        attacker: str,
+        context: RunContext,
+        extra: dict[str, object] | None = None,
+    ) -> list[Result]:
+        intervals = patient_bootstrap_figures(per_seed, patient, self.n_boot, context.seed)
+        n_patients = len(np.unique(patient))
+        lines = []
+        for figure, interval in zip(per_seed[0].figures, intervals, strict=True):
+            interval = Interval(*(figure.largest * limit for limit in interval))
+            if figure.name.startswith("hidden_rate"):
+                interval = rate_interval(interval, n_patients)
+            lines.append(
+                context.result(
+                    f"{prefix}{figure.name}.T2.{attacker}.v1",
+                    interval,
+                    n_patients=n_patients,
+                    n_images=len(patient),
+                    attacker=attacker,
+                    extra={
+                        "n_others": len(patient) - 1,
+                        "attacker_seeds": list(self.seeds[: len(per_seed)]),
+                        "unit": "patient" if figure.name.endswith(("_patient", "_person")) else "image",
+                        **(extra or {}),
+                    },
+                )
+            )
+        return lines
+
+
+def _published(found: Cloaking) -> tuple[_Figure, ...]:
+    n = float(max(found.n_others, 1))
+    return (
+        _Figure("hidden_rate", found.hidden, _mean),
+        _Figure("local_cloaking_avatars", found.avatars_nearer, weighted_median, n),
+        _Figure("local_cloaking_records", found.records_nearer, weighted_median, n),
+    )
+
+
+def _figures(found: Cloaking, patient: np.ndarray) -> _Figures:
+    _, of, images = np.unique(patient, return_inverse=True, return_counts=True)
+    share = 1.0 / images[of]
+
+    def patients_alike(figure: _Figure) -> _Figure:
+        return figure._replace(statistic=lambda values, weights: figure.statistic(values, weights * share))
+
+    published = _published(found)
+    person = _Figure("hidden_rate_person", 1.0 - found.nearest_is_person, _mean)
+    return _Figures(
+        (
+            *published,
+            *(patients_alike(f)._replace(name=f"{f.name}_patient") for f in published),
+            patients_alike(person),
+            _Figure("hidden_rate_two_sided", found.hidden_two_sided, _mean),
+            _Figure("place_spread", np.abs(found.place - 0.5), _mean),
+        )
+    )
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(values, weights=weights))
-
-
-def _median(values: np.ndarray, weights: np.ndarray) -> float:
-    """Median of each value repeated as often as its whole-number weight."""
-    return float(np.median(np.repeat(values, weights.astype(int))))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from attack_cohorts import judged, knowledge, real_images
 
-from gmia_monai.attacks.anonymeter import AnonymeterAttack, isolates, linked, secrets
+from gmia_monai.attacks.anonymeter import AnonymeterAttack, isolates, linked, mean_risk, secrets
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.release import Release
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.results import RunContext
+from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.results import Result, RunContext
 
 CONTEXT = RunContext("x", "p")
 
 
-def _table(system: str, case: Judged | None = None) -> dict:
-    attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}))
-    attack.fit(knowledge(system))
+def _table(system: str, case: Judged | None = None, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Result]:
+    attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}), seeds)
+    known = knowledge("unchanged" if system == "means" else system)
+    attack.fit(replace(known, choice=_means("v")) if system == "means" else known)
     lines = attack.score(case or judged(system), CONTEXT)
     return {r.name.removeprefix("anonymeter_").removesuffix(".frozen.v1"): r for r in lines}
 
@@ -41,10 +46,11 @@ def test_counts_are_those_of_loops():
 def test_it_rings_where_identity_is_kept_on_either_side(system):
     table = _table(system)
     assert table["singling_out_risk"].low > 0.4 and table["singling_out_risk"].extra["better_than_baseline"]
-    assert table["linkability_risk"].low > 0.3 and table["linkability_risk"].extra["main"]["right"] == 24
+    assert table["linkability_risk"].low > 0.3 and table["linkability_risk"].extra["main"]["right"] == [24] * 3
     assert table["inference_risk.finding"].value > 0.5
-    assert table["inference_risk.finding"].extra["main"]["rate"][0] == 1.0
-    assert table["singling_out_risk"].extra["sign"] == (1.0 if system == "unchanged" else -1.0)
+    assert [rate[0] for rate in table["inference_risk.finding"].extra["main"]["rate"]] == [1.0] * 3
+    assert table["singling_out_risk"].extra["signs"] == [1.0 if system == "unchanged" else -1.0] * 3
+    assert table["singling_out_risk"].extra["n_seeds"] == 3
 
 
 def test_it_is_silent_on_noise():
@@ -61,6 +67,31 @@ def test_patients_who_were_swapped_for_others_are_not_found():
         assert table[name].low == 0.0, name
 
 
+def test_the_risk_is_the_mean_over_seeds():
+    each = [_table("means", _means("t"), seeds=(seed,)) for seed in (0, 1, 2)]
+    table = _table("means", _means("t"))
+    for name, line in table.items():
+        alone = [of_seed[name] for of_seed in each]
+        assert line.value == pytest.approx(np.mean([r.value for r in alone]), abs=1e-5), name
+        for i, r in enumerate(alone):
+            assert line.extra["main"]["right"][i : i + 1] == r.extra["main"]["right"], name
+            assert line.extra["baseline"]["rate"][i : i + 1] == r.extra["baseline"]["rate"], name
+        together = mean_risk([Interval(r.value, r.low, r.high) for r in alone])
+        assert (line.low, line.high) == pytest.approx(together[1:], abs=1e-5), name
+    rights = {tuple(line.extra["main"]["right"]) for line in table.values()}
+    assert any(len(set(right)) > 1 for right in rights), "or the seeds would make no difference"
+
+
+def test_seeds_that_agree_keep_the_interval_and_others_widen_it():
+    one = Interval(0.4, 0.3, 0.5)
+    assert mean_risk([one]) == pytest.approx(one) and mean_risk([one] * 3) == pytest.approx(one)
+    apart = mean_risk([Interval(v, v - 0.1, v + 0.1) for v in (0.3, 0.4, 0.5)])
+    # Student's t of two degrees of freedom at 97.5 %, from a table, times 0.1 / sqrt(3)
+    half = np.hypot(0.1, 4.302653 * 0.1 / np.sqrt(3))
+    assert apart == pytest.approx((0.4, 0.4 - half, 0.4 + half), abs=1e-6)
+    assert mean_risk([Interval(0.0, 0.0, 0.1), Interval(0.1, 0.0, 0.2)]).low == 0.0
+
+
 def _means(name: str) -> Judged:
     """Means of images of two patients."""
     real = real_images(name)
@@ -75,7 +106,7 @@ def test_a_release_of_several_sources_an_image_is_taken_too():
     attack.fit(AttackerKnowledge(known.training, known.own, _means("v"), known.frozen))
     table = {r.name.split(".")[0]: r for r in attack.score(_means("t"), CONTEXT)}
     assert table["anonymeter_linkability_risk"].low > 0.0, "the mean of two people gives both away"
-    assert 10 < table["anonymeter_singling_out_risk"].extra["main"]["guesses"] <= 24
+    assert all(10 < guesses <= 24 for guesses in table["anonymeter_singling_out_risk"].extra["main"]["guesses"])
 
 
 def test_secrets_are_those_of_the_records():
@@ -87,6 +118,8 @@ def test_secrets_are_those_of_the_records():
 
 def test_what_cannot_be_asked_is_refused():
     attack = AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}))
+    with pytest.raises(UsageError, match="GM-U316"):
+        AnonymeterAttack(AttackerPool({"frozen": FrozenAttacker}), seeds=())
     with pytest.raises(UsageError, match="GM-U311"):
         attack.score(judged("noise"), CONTEXT)
     known = knowledge("noise")

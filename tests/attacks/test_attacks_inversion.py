@@ -2,42 +2,160 @@
 
 from __future__ import annotations
 
-import pytest
-from attack_cohorts import judged, knowledge
+from dataclasses import replace
+from functools import cache
 
+import pytest
+import torch
+from attack_cohorts import SIZE, judged, knowledge
+from attack_controls import is_silent, shuffled
+from torch import Tensor, nn
+
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.inversion import InversionAttack
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.results import RunContext
+from gmia_monai.metrics.results import Result, RunContext
 
 FAST = Schedule(steps=120, lr=4e-3, weight_decay=0.0, validate_every=60)
+CONTEXT = RunContext("x", "p")
 
 
-def _table(system: str) -> dict:
-    attack = InversionAttack(AttackerPool({"frozen": FrozenAttacker}), n_boot=30, schedule=FAST, batch_size=8)
-    attack.fit(knowledge(system))
-    return {r.name: r for r in attack.score(judged(system), RunContext("x", "p"))}
+def half_negative(case: Judged) -> Judged:
+    """Inverts the upper half of each released image: for one who looks at the whole, the halves cancel out."""
+    pixels = case.release.pixels.copy()
+    pixels[:, :, : SIZE // 2] = 1.0 - pixels[:, :, : SIZE // 2]
+    return Judged(case.real, case.release.with_pixels(pixels, "half negative"))
 
 
-def test_a_negative_is_turned_back():
-    table = _table("negative")
+def _known(system: str) -> AttackerKnowledge:
+    if system != "half_negative":
+        return knowledge(system)
+    known = knowledge("unchanged")
+    return replace(known, own=half_negative(known.own), choice=half_negative(known.choice))
+
+
+@cache
+def _fitted(system: str) -> InversionAttack:
+    attack = InversionAttack(AttackerPool({"frozen": FrozenAttacker}), n_boot=200, schedule=FAST, batch_size=8)
+    attack.fit(_known(system))
+    return attack
+
+
+def _table(system: str, case: Judged) -> dict[str, Result]:
+    return {r.name: r for r in _fitted(system).score(case, CONTEXT)}
+
+
+@pytest.mark.parametrize("threat", ["T1", "T2"])
+def test_it_beats_a_release_that_hides_the_person_from_the_judge_alone(threat):
+    table = _table("half_negative", half_negative(judged("unchanged")))
+    found, release, gain = (table[f"inversion_{figure}.{threat}.v1"] for figure in ("auc", "auc_release", "gain"))
+    assert found.low > 0.95 and is_silent(release)
+    assert gain.value == pytest.approx(found.value - release.value, abs=1e-5)
+    assert gain.low > 0.2 and gain.extra["beats_release"] is True
+    assert gain.extra["signs"] == [found.extra["sign"], release.extra["sign"]]
+
+
+def test_the_gain_is_paired():
+    """Where the output is all right, only the release varies, and so does the gain, by as much."""
+    table = _table("half_negative", half_negative(judged("unchanged")))
+    release, gain = table["inversion_auc_release.T1.v1"], table["inversion_gain.T1.v1"]
+    assert (gain.low, gain.high) == (
+        pytest.approx(1 - release.high, abs=0.01),
+        pytest.approx(1 - release.low, abs=0.01),
+    )
+
+
+def test_a_negative_is_turned_back_and_read_from_its_far_side():
+    table = _table("negative", judged("negative"))
     found, release = table["inversion_auc.T1.v1"], table["inversion_auc_release.T1.v1"]
-    assert release.value < 0.1 and found.value > 0.9, "the release lies at the far side, the inversion at the near one"
-    assert table["inversion_psnr.v1"].value > 15
-    assert table["inversion_auc.T2.v1"].value > 0.95
+    assert found.value > 0.95 and found.extra["sign"] == 1.0
+    assert release.value > 0.95 and release.extra["sign"] == -1.0
+    assert table["inversion_psnr.v1"].value > 15 and table["inversion_psnr.v1"].low < table["inversion_psnr.v1"].high
+    assert table["inversion_gain.T1.v1"].extra["beats_release"] is False, "nothing is left to gain"
 
 
-def test_noise_holds_nobody():
-    table = _table("noise")
-    assert abs(table["inversion_auc.T1.v1"].value - 0.5) < 0.15
-    assert abs(table["inversion_auc.T2.v1"].value - 0.5) < 0.15
+def test_it_rings_on_unchanged_images():
+    table = _table("unchanged", judged("unchanged"))
+    for threat in ("T1", "T2"):
+        assert table[f"inversion_auc.{threat}.v1"].low > 0.95
+        assert table[f"inversion_auc_release.{threat}.v1"].low > 0.95
+        assert table[f"inversion_gain.{threat}.v1"].extra["beats_release"] is False
+
+
+def test_signs_are_those_of_v2():
+    """A release that is inverted in T alone: the sign of V2 reads it the wrong way round."""
+    table = _table("unchanged", judged("negative"))
+    assert table["inversion_auc_release.T2.v1"].value < 0.1
+    assert table["inversion_auc_release.T2.v1"].extra["sign"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("system", "case"),
+    [("noise", judged("noise")), ("unchanged", shuffled(judged("unchanged")))],
+    ids=["noise", "shuffled patients"],
+)
+def test_it_is_silent_where_nothing_is_of_the_patient(system, case):
+    table = _table(system, case)
+    for threat in ("T1", "T2"):
+        assert is_silent(table[f"inversion_auc.{threat}.v1"])
+        assert is_silent(table[f"inversion_auc_release.{threat}.v1"])
+        assert is_silent(table[f"inversion_gain.{threat}.v1"], 0.0)
+        assert table[f"inversion_gain.{threat}.v1"].extra["beats_release"] is False
+
+
+class _Encoder(nn.Module):
+    """Remembers whether gradients went through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(SIZE * SIZE, 4)
+        self.learned_from = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.learned_from |= image.requires_grad
+        return self.linear(image.flatten(1))
+
+
+class _Attacker(EmbeddingAttacker):
+    def __init__(self, name: str, network: _Encoder) -> None:
+        super().__init__(name)
+        self.network = network
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        self.use(NetworkEmbedder(self.network))
+
+
+@pytest.mark.parametrize(
+    ("names", "judge", "in_loss"),
+    [
+        (("frozen", "arcface", "snn"), "snn", "arcface"),
+        (("frozen", "arcface"), "arcface", "frozen"),
+        (("frozen", "snn"), "snn", "frozen"),
+        (("snn", "arcface"), "snn", "arcface"),
+        (("arcface",), "arcface", None),
+        (("snn",), "snn", None),
+    ],
+)
+def test_the_judge_is_never_in_the_loss(names, judge, in_loss):
+    torch.manual_seed(0)
+    networks = {name: _Encoder() for name in names}
+    pool = AttackerPool({name: lambda n=name: _Attacker(n, networks[n]) for name in names})
+    attack = InversionAttack(pool, n_boot=20, schedule=Schedule(steps=2, validate_every=2), batch_size=2)
+    attack.fit(knowledge("negative"))
+    assert [name for name, network in networks.items() if network.learned_from] == ([in_loss] if in_loss else [])
+    for line in attack.score(judged("negative"), CONTEXT):
+        if line.name != "inversion_psnr.v1":
+            assert line.attacker == judge and line.extra["network_in_loss"] == in_loss
 
 
 def test_a_judge_is_needed():
     with pytest.raises(UsageError, match="GM-U326"):
         InversionAttack(AttackerPool({"metadata": MetadataAttacker})).fit(knowledge("noise"))
     with pytest.raises(UsageError, match="GM-U311"):
-        InversionAttack(AttackerPool({"frozen": FrozenAttacker})).score(judged("noise"), RunContext("x", "p"))
+        InversionAttack(AttackerPool({"frozen": FrozenAttacker})).score(judged("noise"), CONTEXT)

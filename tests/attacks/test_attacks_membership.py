@@ -166,6 +166,30 @@ def test_what_the_encoder_remembers_is_no_fault_of_the_release():
     assert heard["worst"].extra["signal"] != "nearest_frozen"
 
 
+def test_every_auc_has_its_own_chance_beside_it():
+    found = results(one_to_one(memoriser()))
+    lines = [line for name, line in found.items() if name.startswith("membership_auc")]
+    assert {line.attacker for line in lines} == PAIRED | ALWAYS | {"worst"} and len(lines) == 2 * len(aucs(found))
+    for line in lines:
+        assert 0.0 <= line.extra["auc_without_release"] <= 1.0
+    worst = found["membership_auc.worst.v1"]
+    for level in ("", "_patient"):
+        same = found[f"membership_auc{level}.{worst.extra['signal']}.v1"].extra["auc_without_release"]
+        assert found[f"membership_auc{level}.worst.v1"].extra["auc_without_release"] == same
+
+
+def test_the_chance_of_patients_is_that_of_their_means():
+    rng = np.random.default_rng(1)
+    patients, member = np.repeat([f"p{i}" for i in range(40)], 3), np.repeat(np.arange(40) < 20, 3)
+    scores, without = rng.standard_normal((2, 120)) + 0.5 * member
+    found = {r.name: r for r in membership_lines("l", scores, member, patients, RunContext("x", "p"), 20, {}, without)}
+    images = (without[member][:, None] > without[~member]).mean()
+    means = without.reshape(40, 3).mean(axis=1)
+    assert found["membership_auc.l.v1"].extra["auc_without_release"] == pytest.approx(images, abs=1e-6)
+    of_patients = (means[:20, None] > means[20:]).mean()
+    assert found["membership_auc_patient.l.v1"].extra["auc_without_release"] == pytest.approx(of_patients, abs=1e-6)
+
+
 def test_a_difference_of_folders_is_not_heard_within_them():
     def two_folders(real: RealImages) -> Judged:
         # All but one member, and one non-member, come from a folder that the system spoils.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from attack_cohorts import SIZE, flat, knowledge, real_images
+from attack_controls import is_silent
 
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
@@ -15,7 +16,7 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.results import RunContext
+from gmia_monai.metrics.results import Result, RunContext
 
 TRAIN = real_images("s", 40)
 
@@ -26,12 +27,15 @@ def _knowledge() -> AttackerKnowledge:
     return replace(known, training=RealImages(split, TRAIN.pixels))
 
 
-def _share(pixels: np.ndarray) -> dict[str, float]:
-    attack = MemorisationAttack(AttackerPool({"frozen": FrozenAttacker}), n_boot=50)
+def _lines(pixels: np.ndarray, sources: tuple[tuple[int, ...], ...] | None = None) -> dict[str, Result]:
+    attack = MemorisationAttack(AttackerPool({"frozen": FrozenAttacker}), n_boot=500)
     attack.fit(_knowledge())
-    release = Release("drawn", np.clip(pixels, 0, 1).astype(np.float32), ((),) * len(pixels))
-    results = attack.score(Judged(real_images("t"), release), RunContext("x", "p"))
-    return {r.name.split(".")[1]: r.value for r in results}
+    release = Release("drawn", np.clip(pixels, 0, 1).astype(np.float32), sources or ((),) * len(pixels))
+    return {r.name: r for r in attack.score(Judged(real_images("t"), release), RunContext("x", "p"))}
+
+
+def _share(pixels: np.ndarray) -> dict[str, float]:
+    return {name.split(".")[1]: r.value for name, r in _lines(pixels).items() if name.startswith("memorised_share")}
 
 
 def test_the_nearest_is_that_of_a_loop():
@@ -66,9 +70,50 @@ def test_planted_copies_are_found(change):
 
 
 def test_unseen_people_are_no_copies():
-    share = _share(real_images("u", 60).pixels)
-    # The threshold rests on 72 held-out images of 24 people here.
-    assert share["pixels"] < 0.15 and share["frozen"] < 0.15
+    lines = _lines(real_images("u", 60).pixels)
+    for by in ("pixels", "frozen"):
+        # The threshold rests on 72 held-out images of 24 people here.
+        assert lines[f"memorised_share.{by}.v1"].value < 0.15
+        assert is_silent(lines[f"memorised_excess.{by}.v1"], 0.0)
+
+
+def _half_copies() -> np.ndarray:
+    """As many images as there are real ones in T: those of every other patient are copies, the others noise."""
+    pixels = np.random.default_rng(2).random(real_images("t").pixels.shape, dtype=np.float32)
+    copied = real_images("t").cohort.patient_index % 2 == 0
+    pixels[copied] = TRAIN.pixels[: copied.sum()]
+    return pixels
+
+
+def test_the_excess_is_what_an_alarm_reads():
+    for sources in (None, tuple((i,) for i in range(72))):
+        lines = _lines(_half_copies(), sources)
+        for by in ("pixels", "frozen"):
+            share, excess = lines[f"memorised_share.{by}.v1"], lines[f"memorised_excess.{by}.v1"]
+            expected = share.extra["share_of_real_held_out"]
+            assert excess.value == pytest.approx(share.value - expected, abs=1e-5)
+            assert excess.low > 0.2, "half of them are copies"
+            low, high = share.extra["share_of_real_held_out_95"]
+            assert low <= expected <= high < 0.2
+
+
+def test_patients_are_drawn_where_images_have_sources():
+    n = 72
+    one = tuple((i,) for i in range(n))
+    two = tuple((i, (i + 3) % n) for i in range(n))  # of this patient and the next
+    made_from = {"1": one, "k": two, "0": None}
+    found = {kind: _lines(_half_copies(), s)["memorised_share.pixels.v1"] for kind, s in made_from.items()}
+    assert {kind: line.value for kind, line in found.items()} == dict.fromkeys("1k0", 0.5)
+    units = {kind: (line.extra["unit"], line.extra["n_units"], line.n_patients) for kind, line in found.items()}
+    assert units == {
+        "1": ("patient", 24, 24),
+        "k": ("set of source patients", 24, 24),
+        "0": ("released image", n, None),
+    }
+    # A share of one half: 1.96 standard errors of 24 patients, and of 72 images.
+    for kind, drawn in (("1", 24), ("k", 24), ("0", n)):
+        half = (found[kind].high - found[kind].low) / 2
+        assert half == pytest.approx(1.96 * 0.5 / np.sqrt(drawn), rel=0.2), kind
 
 
 def test_training_images_must_be_known():
