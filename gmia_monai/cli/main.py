@@ -58,9 +58,13 @@ def evaluate(
     system: Annotated[str, typer.Option(help="Name for the result lines; that of the folder if not given.")] = "",
     policy: Annotated[str, typer.Option(help="pseudonymous, unlinkable, k_anonymous, or nothing.")] = "",
     image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
+    profile: Annotated[
+        str, typer.Option(help="Profile for the result lines; cxr and the image size if not given.")
+    ] = "",
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
     refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 300,
+    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples of each interval.", min=2)] = 500,
     show_images: Annotated[
         int, typer.Option(help="Patients whose real and released image the report shows, where they may be shown.")
     ] = 0,
@@ -70,20 +74,31 @@ def evaluate(
 
     Attackers learn from releases of role A, are chosen on role V2 and scored on role T, so all three are needed.
     """
-    from gmia_monai.evaluation.command import Judgement, evaluate_release
+    from gmia_monai.evaluation.command import Judgement, evaluate_release, spelled_command
+    from gmia_monai.report.cells import who
     from gmia_monai.report.evaluation import report_handlers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    profile = profile or f"cxr{image_size}"
+    options = [
+        *(("--real", real), ("--dataset-dir", dataset_dir), ("--released", released), ("--links", links)),
+        *(("--system", system), ("--policy", policy), ("--image-size", image_size), ("--profile", profile)),
+        *(("--attack", name) for name in attack or ()),
+        *(("--seeds", seeds), ("--refit-steps", refit_steps), ("--n-boot", n_boot)),
+    ]
     results = evaluate_release(
         real,
         released,
         output_dir,
         Judgement(
             models_dir=models_dir if models_dir and models_dir.is_dir() else None,
+            profile=profile,
             attacks=attack or None,
             seeds=range(seeds),
             refit={"steps": refit_steps, "validate_every": max(1, refit_steps // 4)},
+            n_boot=n_boot,
             device=device,
+            command=spelled_command("gmia evaluate", options),
             more_handlers=partial(report_handlers, n_shown=show_images),
         ),
         dataset_dir=dataset_dir,
@@ -96,7 +111,7 @@ def evaluate(
         if result.attacker == "worst" and result.value is not None:
             limits = "" if result.high is None else f" [{result.low:.3f}, {result.high:.3f}]"
             negatives = f" ({result.negatives})" if result.negatives else ""
-            typer.echo(f"{result.name}{negatives}: {result.value:.3f}{limits}, {result.extra.get('attacker')}")
+            typer.echo(f"{result.name}{negatives}: {result.value:.3f}{limits}, {who(result)}")
     typer.echo(f"{output_dir / 'results.jsonl'}: {len(results)} result lines")
     typer.echo(f"{output_dir / 'report.html'}: the report")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +25,21 @@ from gmia_monai.evaluation.suite import (
     usable_attackers,
 )
 from gmia_monai.handlers.attacks import AttackLines
-from gmia_monai.handlers.tracking import RunTracker
+from gmia_monai.handlers.tracking import RunTracker, flatten_settings
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
+from gmia_monai.weights import read_index, sha256_of
 
-__all__ = ["Judgement", "evaluate_anonymizer", "evaluate_release"]
+__all__ = [
+    "Judgement",
+    "bundle_command",
+    "evaluate_anonymizer",
+    "evaluate_release",
+    "spelled_command",
+    "weight_hashes",
+]
+
+_CONFIG = "python -m monai.bundle run evaluating --config_file bundle/configs/evaluate.yaml"
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,7 @@ class Judgement:
 
     Attributes:
         models_dir: weights of the system (its ``identity`` is the frozen attacker) and of the trained attackers.
-        profile: training profile, for the result lines.
+        profile: training profile, for the result lines; empty: ``cxr`` and the image size.
         attacks: names; None: all.
         attackers: names; None: all that there are weights for.
         seeds: of the attackers.
@@ -53,7 +66,7 @@ class Judgement:
     """
 
     models_dir: PathLike | None = None
-    profile: str = "cxr64"
+    profile: str = ""
     attacks: Sequence[str] | None = None
     attackers: Sequence[str] | None = None
     seeds: Sequence[int] = (0, 1, 2)
@@ -89,6 +102,7 @@ class Judgement:
             self.utility_seeds,
             self.cache_dir or Path(output_dir) / "classifiers",
         )
+        profile = self.profile or f"cxr{case.judged.real.pixels.shape[-1]}"
         settings = {
             "attackers": attackers,
             "seeds": list(self.seeds),
@@ -96,19 +110,20 @@ class Judgement:
             "n_boot": self.n_boot,
             "train_steps": self.train_steps,
             "utility_seeds": list(self.utility_seeds),
-            "profile": self.profile,
+            "profile": profile,
         }
         fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)
         release = case.judged.release
         context = RunContext(
             system=release.system,
-            profile=self.profile,
+            profile=profile,
             release_hash=release.content_hash[:16],
             config_hash=fingerprint,
             command=self.command,
         )
         lines = AttackLines(output_dir, fingerprint, list(made))
-        tracker = RunTracker(output_dir, "evaluation", settings | {"system": release.system}, every_iterations=1)
+        logged = settings | {"system": release.system, "weights": weight_hashes(self.models_dir, [*arcface, *snn])}
+        tracker = RunTracker(output_dir, "evaluation", logged, every_iterations=1)
         handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
         return run_attacks(attack_engine(case, made, context), lines, handlers)
 
@@ -189,3 +204,62 @@ def evaluate_anonymizer(
         device=judgement.device,
     )
     return judgement.run(case, output_dir)
+
+
+# -- what made the lines --------------------------------------------------------------------------------------------
+def weight_hashes(models_dir: PathLike | None, others: Sequence[PathLike] = ()) -> dict[str, str]:
+    """Name to the first 16 digits of the sha256 of recorded weights, and of other weights files.
+
+    Raises:
+        IntegrityError: ``GM-W005`` for an index that cannot be read.
+    """
+    recorded = {} if models_dir is None else read_index(models_dir)
+    hashes = {name: str(entry["sha256"]) for name, entry in recorded.items()}
+    hashes |= {Path(path).stem: sha256_of(path) for path in others if Path(path).stem not in hashes}
+    return {name: digest[:16] for name, digest in hashes.items()}
+
+
+def spelled_command(program: str, options: Sequence[tuple[str, object]]) -> str:
+    """A command with all its settings and no path of this machine.
+
+    Of a :class:`Path` the name is left, of a folder of a data set a placeholder; options without a value (None, an
+    empty text, list or mapping) are left out.
+
+    Args:
+        program: what stands before the options.
+        options: names, with their dashes, and values.
+    """
+    words = [program]
+    for option, value in options:
+        if value is None or value in ("", [], {}):
+            continue
+        if option.lstrip("-").replace("-", "_") == "dataset_dir":
+            shown = "$GMIA_CXR_DIR" if str(value) == os.environ.get("GMIA_CXR_DIR") else "$DATASET_DIR"
+        else:
+            shown = shlex.quote(_without_folders(value))
+        words += [option, shown]
+    return " ".join(words)
+
+
+def bundle_command(paths: Mapping[str, str | None], settings: Mapping[str, Any], suite: Mapping[str, Any]) -> str:
+    """The command of ``bundle/configs/evaluate.yaml`` with everything that was set, whichever files it came from.
+
+    Args:
+        paths: ``real``, ``released`` and the like.
+        settings: further entries of the config.
+        suite: its block ``suite``.
+    """
+    options: list[tuple[str, object]] = [
+        (f"--{key}", path if key == "dataset_dir" or not path else Path(path)) for key, path in paths.items()
+    ]
+    options += [(f"--{key}", value) for key, value in settings.items()]
+    options += [(f"--suite#{key.replace('.', '#')}", value) for key, value in flatten_settings(suite).items()]
+    return spelled_command(_CONFIG, options)
+
+
+def _without_folders(value: object) -> str:
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
+        return Path(value).name
+    if isinstance(value, list | tuple):
+        return json.dumps([_without_folders(v) if isinstance(v, str | Path) else v for v in value])
+    return str(value)

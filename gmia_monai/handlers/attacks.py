@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ _log = logging.getLogger(__name__)
 
 
 class AttackLines:
-    """Writes the lines of each attack when it is done; what is done with the same fingerprint is not done again.
+    """Writes the lines of each attack when it is done; what is done with the same fingerprint is not done again. The
+    log says about how long the others will take, as if each took as long as those of this run did on average.
 
     Args:
         output_dir: folder of the evaluation: ``attacks/<name>.<fingerprint>.jsonl`` for each attack, and
@@ -50,6 +52,7 @@ class AttackLines:
 
     def _started(self, engine: Engine) -> None:
         self._t0 = self._last = time.monotonic()
+        self._done = 0
         done = len(self.names) - len(self.pending())
         if done:
             _log.info("resuming: %d of %d attacks are done", done, len(self.names))
@@ -66,13 +69,15 @@ class AttackLines:
                 np.savez_compressed(file, **output["figure_data"])
         with atomic_path(self.path(output["attack"])) as temporary:
             temporary.write_text("".join(result.to_json() + "\n" for result in results), encoding="utf-8")
-        now = time.monotonic()
+        now, pending = time.monotonic(), len(self.pending())
+        self._done += 1
         _log.info(
-            "attack %s done in %.0f s, %d lines; %d left",
+            "attack %s done in %.0f s, %d lines; %d left, about %s",
             output["attack"],
             now - self._last,
             len(results),
-            len(self.pending()),
+            pending,
+            timedelta(seconds=round((now - self._t0) / self._done * pending)),
         )
         self._last = now
 

@@ -20,6 +20,8 @@ from gmia_monai.typing import PathLike
 
 __all__ = ["RunTracker", "flatten_settings"]
 
+_METRICS_AT_ONCE = 500  # MLflow takes at most 1000
+
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as ``{"a.b": value}``: numbers, texts, booleans, lists; of an absolute path the name."""
@@ -59,6 +61,7 @@ class RunTracker(MLFlowHandler):
         write: bool = True,
     ) -> None:
         self.write = write
+        self.settings = dict(settings or {})
         if not write:
             self.cur_run = None
             return
@@ -78,7 +81,6 @@ class RunTracker(MLFlowHandler):
                 epoch_log=False,
                 optimizer_param_names=[],
             )
-        self.settings = dict(settings or {})
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler on the trainer."""
@@ -98,10 +100,19 @@ class RunTracker(MLFlowHandler):
         if self.cur_run is not None:
             self.client.log_artifact(self.cur_run.info.run_id, str(path), "images")
 
-    def log_file(self, path: PathLike) -> None:
-        """Logs a file; does nothing outside a run."""
+    def log_file(self, path: PathLike, folder: str | None = None) -> None:
+        """Logs a file, in a folder of the run's if given; does nothing outside a run."""
         if self.cur_run is not None:
-            self.client.log_artifact(self.cur_run.info.run_id, str(path))
+            self.client.log_artifact(self.cur_run.info.run_id, str(path), folder)
+
+    def log_missing(self, values: Mapping[str, float], step: int) -> None:
+        """Logs those of the values that the run has not got yet, as a resumed one; does nothing outside a run."""
+        if self.cur_run is None:
+            return
+        known = self.client.get_run(self.cur_run.info.run_id).data.metrics
+        missing = [(key, value) for key, value in values.items() if key not in known]
+        for start in range(0, len(missing), _METRICS_AT_ONCE):
+            self._log_metrics(dict(missing[start : start + _METRICS_AT_ONCE]), step)
 
     def _log_settings(self, engine: Engine) -> None:
         flat = flatten_settings(self.settings)

@@ -1,42 +1,27 @@
 """Does the alarm work? Every attack must ring on unchanged images and be silent on noise (protocol v1).
 
 Silence is judged over the whole family of figures by Holm's step-down rule (Scandinavian Journal of Statistics 6:65,
-1979): with a hundred figures, some 95 % intervals miss chance by chance. The standard error of a figure is taken from
-its interval; a figure without one is judged by nothing and counts for nothing.
+1979): with some hundred figures, some 95 % intervals miss chance by chance. The distance of a figure from chance is
+measured in units of that limit of its interval which lies on the side of chance; rates of a few hits are asked by exact
+tests instead. A figure without an interval is judged by nothing and counts for nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import binomtest, fisher_exact, norm
 
 from gmia_monai.metrics.results import Result
+from gmia_monai.report.cells import DASH, System, interval, number, row
 from gmia_monai.typing import FloatArray
 
-__all__ = ["CHANCE", "RINGS_ELSEWHERE", "Figure", "figures_of", "holm"]
+__all__ = ["CHANCE", "RINGS_ELSEWHERE", "Asked", "Figure", "alarm_parts", "figures_of", "holm"]
 
-# attack: (names of its figures, what chance gives; None: the line says it)
-CHANCE: dict[str, tuple[str, float | None]] = {
-    **{
-        f"verification, {threat}": (rf"verification_auc(_two_sided)?\.{threat}\.(?!worst|metadata)\w+\.v1", 0.5)
-        for threat in ("T1", "T2", "T3")
-    },
-    "linkability, accuracy": (r"linkability_accuracy\.\w+\.(?!metadata)\w+\.v1", 0.5),
-    "retrieval, rank 1": (r"rank_1\.\w+\.(?!worst)\w+\.v1", None),
-    "presence": (r"presence_auc\.(?!worst)[\w.]+\.v1", 0.5),
-    "membership": (r"membership_auc(_patient)?\.(?!worst)[\w.]+\.v1", 0.5),
-    "attribute": (r"attribute_auc\.\w+\.v1", 0.5),
-    "inversion": (r"inversion_auc\.T[12]\.v1", 0.5),
-    "singling out, Anonymeter": (r"anonymeter_singling_out_risk\.\w+\.v1", 0.0),
-    "linkability, Anonymeter": (r"anonymeter_linkability_risk\.\w+\.v1", 0.0),
-}
-# Its positive control is a generator that knows its images by heart, not a release of unchanged ones.
-RINGS_ELSEWHERE = ("membership",)
-_TWO_SIDES = 2 * 1.959964
+_HALF_WIDTH = 1.959964
 
 
 @dataclass(frozen=True)
@@ -47,18 +32,103 @@ class Figure:
         attack: of :data:`CHANCE`.
         line: the result line.
         chance: its value where nothing is found.
-        z: distance from chance in standard errors; negative below it.
+        p: two-sided p-value of its being chance (of memorisation: that no more is copied than of unseen images).
+        rings: whether its interval lies on the side of chance where something is found.
     """
 
     attack: str
     line: Result
     chance: float
-    z: float
+    p: float
+    rings: bool
 
-    @property
-    def rings(self) -> bool:
-        """Whether the lower limit is above chance."""
-        return self.line.low is not None and self.line.low > self.chance
+
+def _from_interval(line: Result, chance: float) -> float:
+    assert line.value is not None and line.low is not None and line.high is not None
+    if line.value == chance or (chance == 0.0 and line.low <= 0.0):  # a risk is never below 0
+        return 1.0
+    width = line.value - line.low if line.value > chance else line.high - line.value
+    return float(2 * norm.sf(_HALF_WIDTH * abs(line.value - chance) / max(width, 1e-12)))
+
+
+def _exact(line: Result, chance: float) -> float:
+    """Each image hides with a known chance."""
+    assert line.value is not None
+    return float(binomtest(round(line.value * line.n_images), line.n_images, chance).pvalue)
+
+
+def _more_copies(line: Result, chance: float) -> float:
+    """Copies among released images and among as many unseen real ones."""
+    assert line.value is not None
+    n = line.n_images
+    copies, unseen = (round(share * n) for share in (line.value, chance))
+    return float(fisher_exact([[copies, n - copies], [unseen, n - unseen]], "greater").pvalue)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the lines of one attack.
+
+    Attributes:
+        pattern: of their names.
+        chance: the value where nothing is found, of a line; None: unknown, and the line is not asked.
+        p_value: of a line and chance.
+        finds_below: figures below chance are finds.
+    """
+
+    pattern: str
+    chance: Callable[[Result], float | None]
+    p_value: Callable[[Result, float], float] = _from_interval
+    finds_below: bool = False
+
+
+def _is(value: float) -> Callable[[Result], float | None]:
+    return lambda line: value
+
+
+def _says(key: str, otherwise: float | None = None) -> Callable[[Result], float | None]:
+    """Chance as the line has it in ``extra``."""
+    return lambda line: line.extra.get(key, otherwise)
+
+
+def _places(share: Callable[[int], float]) -> Callable[[Result], float | None]:
+    """Chance where the own image takes any of the places among ``n_others`` others alike."""
+    return lambda line: share(line.extra["n_others"]) if line.extra.get("n_others") else None
+
+
+def _spread(n: int) -> float:
+    return float(np.abs(np.arange(n + 1) / n - 0.5).mean())
+
+
+CHANCE: dict[str, Asked] = {
+    **{
+        f"verification, {threat}": Asked(
+            rf"verification_auc(_two_sided)?\.{threat}\.(?!worst|metadata)\w+\.v1", _is(0.5)
+        )
+        for threat in ("T1", "T2", "T3")
+    },
+    "verification, budget": Asked(r"verification_auc_budget\.T1\.\w+\.v1", _is(0.5)),
+    "linkability, accuracy": Asked(r"linkability_accuracy\.\w+\.(?!metadata)\w+\.v1", _is(0.5)),
+    "retrieval, rank 1": Asked(r"rank_1\.\w+\.(?!worst)\w+\.v1", _says("chance")),
+    "retrieval, rank 5": Asked(r"rank_5\.\w+\.(?!worst)\w+\.v1", _says("chance")),
+    "retrieval, mAP@R": Asked(r"map_at_r\.\w+\.(?!worst)\w+\.v1", _says("chance")),
+    "singling out, place": Asked(r"place_spread\.T2\.\w+\.v1", _places(_spread)),
+    "singling out, hidden": Asked(
+        r"hidden_rate_two_sided\.T2\.\w+\.v1", _places(lambda n: 1 - 2 / (n + 1)), _exact, finds_below=True
+    ),
+    "presence": Asked(r"presence_auc\.(?!worst)[\w.]+\.v1", _is(0.5)),
+    # Of patients (``membership_auc_patient``) no line says what the signal finds without the release.
+    "membership": Asked(r"membership_auc\.(?!worst)\w+\.v1", _says("auc_without_release", 0.5)),
+    "memorisation": Asked(r"memorised_share\.\w+\.v1", _says("share_of_real_held_out"), _more_copies),
+    "attribute": Asked(r"attribute_auc\.\w+\.v1", _is(0.5)),
+    "inversion": Asked(r"inversion_auc\.T[12]\.v1", _is(0.5)),
+    "singling out, Anonymeter": Asked(r"anonymeter_singling_out_risk\.\w+\.v1", _is(0.0)),
+    "linkability, Anonymeter": Asked(r"anonymeter_linkability_risk\.\w+\.v1", _is(0.0)),
+    "inference, Anonymeter": Asked(r"anonymeter_inference_risk\.\w+\.\w+\.v1", _is(0.0)),
+}
+# Their positive controls are systems that know images by heart, not a release of unchanged ones.
+RINGS_ELSEWHERE = ("membership", "memorisation")
+SILENT_ON = ("noise", "shuffled")
 
 
 def figures_of(lines: Sequence[Result]) -> list[Figure]:
@@ -67,25 +137,76 @@ def figures_of(lines: Sequence[Result]) -> list[Figure]:
     for line in lines:
         if line.value is None or line.low is None or line.high is None:
             continue
-        for attack, (pattern, chance) in CHANCE.items():
-            if re.fullmatch(pattern, line.name) and (chance is not None or "chance" in line.extra):
-                expected = float(line.extra["chance"]) if chance is None else chance
-                found.append(Figure(attack, line, expected, _z(line.value, line.low, line.high, expected)))
+        for attack, asked in CHANCE.items():
+            if not re.fullmatch(asked.pattern, line.name):
+                continue
+            chance = asked.chance(line)
+            if chance is not None:
+                rings = line.high < chance if asked.finds_below else line.low > chance
+                found.append(Figure(attack, line, float(chance), asked.p_value(line, float(chance)), rings))
     return found
 
 
-def _z(value: float, low: float, high: float, chance: float) -> float:
-    if chance == 0.0:  # a risk cannot be below it: its interval says how far it is from nothing
-        return 0.0 if low <= 0.0 else value / max((value - low) * 2 / _TWO_SIDES, 1e-12)
-    if value == chance:
-        return 0.0
-    return (value - chance) / max((high - low) / _TWO_SIDES, 1e-12)
-
-
 def holm(figures: Sequence[Figure]) -> FloatArray:
-    """Adjusted two-sided p-values of the figures being chance, in their order."""
-    p = 2 * norm.sf(np.abs([f.z for f in figures]))
+    """Adjusted p-values of the figures, in their order."""
+    p = np.array([f.p for f in figures])
     order = np.argsort(p)
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return adjusted
+
+
+# -- the section of the page --------------------------------------------------------------------------------------
+def alarm_parts(systems: Mapping[str, System]) -> list[str]:
+    """What the attacks say of unchanged images, of noise and of shuffled patients; nothing without the first two."""
+    parts = []
+    for profile in dict.fromkeys(system.profile for system in systems.values()):
+        of_profile = {s.name: s for s in systems.values() if s.profile == profile}
+        if {"unchanged", "noise"} <= set(of_profile):
+            parts += _of_profile(of_profile)
+    return parts
+
+
+def _of_profile(systems: Mapping[str, System]) -> list[str]:
+    loud = figures_of(list(systems["unchanged"].lines.values()))
+    quiet = {name: figures_of(list(systems[name].lines.values())) for name in SILENT_ON if name in systems}
+    adjusted = {name: holm(figures) for name, figures in quiet.items()}
+    heads = ["attack", "unchanged, most found", "rings"]
+    for name in quiet:
+        heads += [f"{name}, farthest from chance", "chance", "p (Holm)", "silent"]
+    rows = [row(heads), row(["---" if h in ("attack", "rings", "silent") else "---:" for h in heads])]
+    for attack, asked in CHANCE.items():
+        cells = _ringing([f for f in loud if f.attack == attack], asked, attack)
+        for name, figures in quiet.items():
+            cells += _silent([(f, p) for f, p in zip(figures, adjusted[name], strict=True) if f.attack == attack])
+        rows.append(row([attack, *cells]))
+    counts = ", ".join(f"{len(figures)} of {name}" for name, figures in quiet.items())
+    shuffled = " and on a release whose patients' labels are permuted" if "shuffled" in quiet else ""
+    return [
+        "## Does the alarm work?",
+        f"Each attack on unchanged images, where it has to ring, and on noise{shuffled}, where it has to be silent. "
+        f"All figures of all attackers of a release are asked at once ({counts}), so p-values are Holm's; silent: p of "
+        f"at least 0.05; {DASH}: no line, or none that says what chance gives. Chance of membership is what the same "
+        "signal finds where the released images are exchanged for real ones of strangers, taken as it stands; chance "
+        "of memorisation is the share of unseen real images that count as copies, and only more than that is a find. "
+        "These two attacks do not ring on unchanged images: memorisation is checked on planted copies and `membership` "
+        "on an overfitted auto-encoder, both on the synthetic cohort of the tests; what `results.md` holds of "
+        "membership is another attack, the likelihood ratio on a small auto-encoder.",
+        "\n".join(rows),
+    ]
+
+
+def _ringing(figures: Sequence[Figure], asked: Asked, attack: str) -> list[str]:
+    if attack in RINGS_ELSEWHERE or not figures:
+        return [DASH, DASH]
+    side = -1.0 if asked.finds_below else 1.0
+    most = max(figures, key=lambda f: side * (f.line.value or 0.0))
+    return [interval(most.line), "yes" if most.rings else "**no**"]
+
+
+def _silent(figures: Sequence[tuple[Figure, float]]) -> list[str]:
+    if not figures:
+        return [DASH] * 4
+    farthest, p = min(figures, key=lambda item: item[0].p)
+    shown = f"{interval(farthest.line)} ({len(figures)} figures)"
+    return [shown, number(farthest.chance), f"{p:.2g}", "yes" if p >= 0.05 else "**no**"]

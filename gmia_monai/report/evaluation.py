@@ -6,8 +6,10 @@ It shows no image of a person unless it is asked to, and says so at its top then
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -18,8 +20,10 @@ from gmia_monai.attacks.base import Judged
 from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.errors import UsageError
 from gmia_monai.handlers.attacks import AttackLines
-from gmia_monai.handlers.tracking import RunTracker
+from gmia_monai.handlers.tracking import RunTracker, flatten_settings
 from gmia_monai.metrics.results import Result
+from gmia_monai.report.cells import who
+from gmia_monai.report.floor import floor_line
 from gmia_monai.report.plots import grid_picture
 from gmia_monai.report.sections import THREATS, limits, make_sections
 from gmia_monai.typing import PathLike
@@ -27,6 +31,8 @@ from gmia_monai.typing import PathLike
 __all__ = ["ReportHandler", "evaluation_report", "report_handlers"]
 
 _log = logging.getLogger(__name__)
+# What the benchmark aims at under T1: an upper limit of at most this. Of a value of BAD or more the card is red.
+AIM, BAD = 0.60, 0.75
 Images = Float[np.ndarray, "n 1 h w"]
 
 
@@ -36,6 +42,7 @@ def evaluation_report(
     figure_data: Mapping[str, np.ndarray] | None = None,
     settings: Mapping[str, object] | None = None,
     shown: tuple[Images, Images] | None = None,
+    figures_dir: PathLike | None = None,
 ) -> Path:
     """Writes the report (temporary file, then rename).
 
@@ -45,6 +52,8 @@ def evaluation_report(
         figure_data: as :class:`gmia_monai.handlers.AttackLines` keeps it.
         settings: what else was set, for the last section.
         shown: real images and what was released for them, only where they may be shown; None: none are.
+        figures_dir: folder for the pictures of the page as SVG files, too, in the place of those there; never images
+            of ``shown``.
 
     Raises:
         UsageError: ``GM-U330`` without lines, or with those of several systems.
@@ -59,26 +68,45 @@ def evaluation_report(
     environment = Environment(
         loader=PackageLoader("gmia_monai.report", "templates"), autoescape=True, undefined=StrictUndefined
     )
+    sections = make_sections(results, data)
     page = environment.get_template("evaluation.html").render(
         system=next(iter(systems)),
         profile=results[0].profile,
         headline=_headline(by_name),
-        sections=make_sections(results, data),
+        aim=f"{AIM:.2f}",
+        bad=f"{BAD:.2f}",
+        sections=sections,
         shown=None if shown is None else grid_picture(*shown),
         provenance=_provenance(results, settings or {}),
     )
     path = Path(path)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    if figures_dir is not None:
+        _write_figures(sections, Path(figures_dir))
     return path
 
 
+def _write_figures(sections: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.svg"):
+        old.unlink()
+    for section in sections:
+        stem = re.sub(r"[^a-z0-9]+", "_", section["title"].lower()).strip("_")
+        for number, picture in enumerate(section["pictures"], start=1):
+            with atomic_path(folder / f"{stem}_{number}.svg") as temporary:
+                temporary.write_text(str(picture["svg"]), encoding="utf-8")
+
+
 class ReportHandler:
-    """Writes ``report.html`` beside the lines when all attacks are done, and logs it.
+    """Writes ``report.html`` and ``figures/*.svg`` beside the lines when all attacks are done, and logs all of them.
+
+    The run then holds the value of every line, of attacks that an earlier run did, too.
 
     Args:
         lines: the handler that keeps the lines.
-        tracker: MLflow run to log it in; attach this one first, for the run ends when its engine does.
+        tracker: MLflow run to log it in, whose settings the report shows; attach this one first, for the run ends when
+            its engine does.
         judged: release and real images, for pictures.
         n_shown: patients of whom a real and a released image are shown; 0 unless they may be.
     """
@@ -99,10 +127,16 @@ class ReportHandler:
         """Writes the report."""
         results, data = self.lines.finish(), self.lines.figure_data()
         shown = None if self.judged is None or self.n_shown == 0 else _some(self.judged, self.n_shown)
-        path = evaluation_report(results, self.lines.output_dir / "report.html", data, shown=shown)
+        folder, figures = self.lines.output_dir, self.lines.output_dir / "figures"
+        settings = {} if self.tracker is None else flatten_settings(self.tracker.settings)
+        path = evaluation_report(results, folder / "report.html", data, settings, shown, figures)
         if self.tracker is not None:
-            self.tracker.log_file(self.lines.output_dir / "results.jsonl")
-            self.tracker.log_file(path)
+            values = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
+            self.tracker.log_missing({k: v for k, v in values.items() if v is not None}, len(self.lines.names))
+            for file in (folder / "results.jsonl", path):
+                self.tracker.log_file(file)
+            for file in sorted(figures.glob("*.svg")):
+                self.tracker.log_file(file, "figures")
         _log.info("report: %s", path)
         return path
 
@@ -132,20 +166,22 @@ def _headline(by_name: Mapping[tuple[str, str | None], Result]) -> list[dict[str
         if worst is None or worst.value is None:
             continue
         high = worst.high if worst.high is not None else worst.value
-        tone = "good" if high <= 0.6 else "bad" if worst.value >= 0.75 else "mid"
-        who = f"{worst.extra.get('attacker')}, {str(worst.extra.get('variant')).replace('_', '-')}"
+        tone = "good" if high <= AIM else "bad" if worst.value >= BAD else "mid"
         items.append(
             {
                 "title": title,
                 "value": f"{worst.value:.3f}",
                 "tone": tone,
-                "note": f"AUC {limits(worst)}; upper limit {high:.3f}; worst attacker: {who}",
+                "note": f"AUC {limits(worst)}; upper limit {high:.3f}; worst attacker: {who(worst)}",
             }
         )
-    floor = by_name.get(("verification_auc.T1.metadata.v1", "matched"))
-    if items and floor is not None and floor.value is not None:
-        note = f"AUC {limits(floor)}; no pixels (T1)"
-        items.append({"title": "Floor: metadata alone", "value": f"{floor.value:.3f}", "tone": "", "note": note})
+    floor = floor_line(by_name, "T1", "matched")
+    if items and floor is not None:
+        line, variant = floor
+        others = [(threat, floor_line(by_name, threat, "matched")) for threat in THREATS if threat != "T1"]
+        beside = "".join(f"; {threat}: {found[0].value:.3f}" for threat, found in others if found is not None)
+        note = f"AUC {limits(line)}; T1, no pixels, {variant}{beside}"
+        items.append({"title": "Floor: metadata alone", "value": f"{line.value:.3f}", "tone": "", "note": note})
     return items
 
 

@@ -255,7 +255,7 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "release itself. An inversion that tells less than the release is a failed attack, not a safe release.",
         ),
         "Singling out": (
-            ("hidden_rate", "local_cloaking", "place_spread"),
+            ("hidden_rate", "local_cloaking", "place_spread", "paper_hidden_rate", "paper_local_cloaking"),
             "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "
             "side of its source hides from the published figure alone. Place spread: 0.25 at chance, 0.5 if all are "
             "found.",

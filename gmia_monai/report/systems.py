@@ -1,233 +1,200 @@
 """One page that compares systems, generated from their result lines:
 ``python -m gmia_monai.report.systems bundle/docs/results/systems OUT.md``.
 
-The headline of the protocol first, then who found what, then the tables of GMIA's paper in its own protocol.
+The headline of the protocol first, then the same in plain words, who found what, whether the alarm works, every attack,
+and the tables of GMIA's paper in its own protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.alarm import CHANCE, RINGS_ELSEWHERE, figures_of, holm
+from gmia_monai.report.alarm import alarm_parts
+from gmia_monai.report.attack_tables import section_parts
+from gmia_monai.report.cells import DASH, Columns, System, interval, line, number, row, systems_of, table, who
+from gmia_monai.report.floor import FLOOR_COLUMNS, FLOOR_NOTE
 from gmia_monai.report.page import write_page
+from gmia_monai.report.paper_tables import paper_parts
+from gmia_monai.report.plain_words import recovered
 
 __all__ = ["main", "systems_markdown"]
 
-Lines = Mapping[tuple[str, str | None], Result]
-# heading of a column: (name of the line, negatives)
-Columns = Mapping[str, tuple[str, str | None]]
-
-HEADLINE: Columns = {
+# heading: name of the line, kinds of negatives
+_HEADLINE: dict[str, tuple[str, ...]] = {
     "T1 worst, matched": ("verification_auc.T1.worst.v1", "matched"),
     "T1 worst, random": ("verification_auc.T1.worst.v1", "random"),
     "T2 worst": ("verification_auc.T2.worst.v1", "matched"),
     "T3 worst": ("verification_auc.T3.worst.v1", "matched"),
-    "T1 metadata": ("verification_auc.T1.metadata.v1", "matched"),
-    "presence worst": ("presence_auc.worst.v1", None),
-    "membership worst": ("membership_auc.worst.v1", None),
+    "presence worst": ("presence_auc.worst.v1",),
+    "membership worst (without release)": ("membership_auc.worst.v1",),
 }
-UTILITY: Columns = {
-    "AUROC, trained on the release": ("utility_macro_auroc.released_to_real.small.v1", None),
-    "loss": ("utility_macro_auroc_loss.released_to_real.small.v1", None),
-    "loss, other architecture": ("utility_macro_auroc_loss.released_to_real.small_densenet.v1", None),
-    "loss, tested on the release": ("utility_macro_auroc_loss.real_to_released.small.v1", None),
-    "KID": ("kid.loss.v1", None),
-    "PSNR": ("fidelity_psnr.v1", None),
+_UTILITY: Columns = {
+    "AUROC, trained on the release": line("utility_macro_auroc.released_to_real.small.v1"),
+    "loss": line("utility_macro_auroc_loss.released_to_real.small.v1"),
+    "loss, other architecture": line("utility_macro_auroc_loss.released_to_real.small_densenet.v1"),
+    "loss, tested on the release": line("utility_macro_auroc_loss.real_to_released.small.v1"),
+    "KID": line("kid.loss.v1"),
+    "PSNR": line("fidelity_psnr.v1"),
 }
-PAPER_1: Columns = {
-    "PSNR": ("fidelity_psnr.v1", None),
-    "SSIM": ("fidelity_ssim.v1", None),
-    "MS-SSIM, 3 scales": ("fidelity_ms_ssim_3scale.v1", None),
-    "IW-SSIM": ("fidelity_iw_ssim.v1", None),
-    "LPIPS, own trunk": ("fidelity_lpips_cxr.v1", None),
-}
-PAPER_2: Columns = {
-    label: (f"utility_paper_{figure}.released_to_real.small.v1", None)
-    for label, figure in {"Acc": "accuracy", "AP": "ap", "AUROC": "auroc", "F1": "f1"}.items()
-}
-PAPER_3 = ("f1", "accuracy", "tar", "frr")
-PAPER_4 = {"HR": "hidden_rate", "LC avatars": "local_cloaking_avatars", "LC records": "local_cloaking_records"}
+# heading: what a command calls it, from the last part of an option's name
+_SETTINGS = {"updates a refit": ("steps", "refit_steps"), "resamples": ("n_boot",), "members": ("n_members",)}
 
 
 def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_monai.report.systems") -> str:
-    """Tables with one row a system, in the order of the lines.
+    """The page, with one row a system in each table, in the order of the lines.
 
     Args:
         results: lines of one or more systems.
         command: what made the page.
+
+    Raises:
+        UsageError: ``GM-U335`` as :func:`gmia_monai.report.cells.systems_of`.
     """
-    systems: dict[str, dict[tuple[str, str | None], Result]] = {}
-    for result in results:
-        systems.setdefault(result.system, {})[result.name, result.negatives] = result
+    systems = systems_of(results)
     parts = [
         "# Systems under attack",
         f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role of "
-        "evaluation protocol v1 at 64 px, at most four images a patient; 95 % intervals over patients and attacker "
-        "seeds. –: no line yet, or nothing to measure.",
+        f"evaluation protocol v1{_profiles(systems)}, at most four images a patient; 95 % intervals over patients and, "
+        f"for verification, attacker seeds. {DASH}: no line yet, or nothing to measure.",
     ]
     if not systems:
         return "\n\n".join([*parts, "No result lines yet."]) + "\n"
+    parts += [*_mixed(systems), *_headline(systems)]
+    words = recovered(systems)
+    if words:
+        parts += [
+            "## What attackers recover",
+            "One image pair of one person and one of two people of like sex, view and age are laid before the "
+            "attacker, who says which is which; guessing is right in 50 of 100. The attacker is the one who was most "
+            "often right on other patients (V2). The upper limit is that of the 95 % interval. Metadata: sex, age, "
+            "view and findings, without pixels.",
+            *words,
+        ]
     parts += [
-        "## Headline",
-        "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
-        "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. `metadata` "
-        "uses no pixels and is the floor. About 300 patients have pairs: differences below 0.03 near 0.5 mean nothing. "
-        "Patients weigh alike, as far as negatives can be found for them"
-        + _patients(systems)
-        + "; negatives weigh so that each image is as frequent among them as among positives: a score of one image "
-        "alone has AUC 0.5.",
-        _table(systems, HEADLINE, _with_interval),
-        "Which attacker that was:",
-        _table(systems, {k: v for k, v in HEADLINE.items() if "worst" in k}, _who),
         "## Who finds whom",
         "T1, matched negatives: AUC of each attacker as it stands (signed), the same two-sided below it. Below 0.5 a "
         "signed attacker finds people by taking the farthest match.",
-        _table(systems, _attackers(results, "verification_auc"), _plain),
+        table(systems, _attackers(results, "verification_auc"), always=True),
         "Two-sided:",
-        _table(systems, _attackers(results, "verification_auc_two_sided"), _plain),
+        table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
     ]
-    if any(key in lines for lines in systems.values() for key in UTILITY.values()):
+    utility = table(systems, _UTILITY)
+    if utility:
         parts += [
             "## Utility and fidelity",
             "Macro AUROC of a classifier trained on released images and tested on real ones; loss against training on "
             "the same images, real.",
-            _table(systems, UTILITY, _with_interval),
+            utility,
         ]
-    parts += _alarm(systems)
-    parts += [
-        "## The paper's tables, in the paper's protocol",
-        "Table 1, released images beside their sources (IW-SSIM needs 161 pixels; LPIPS on the trunk of the own "
-        "utility encoder, on a scale of its own):",
-        _table(systems, PAPER_1, _plain),
-        "Table 2, trained on the release and tested on real images: mean over those of the paper's four labels that "
-        f"the test images have ({_paper_labels(results) or 'none yet'}); `real` is trained on the same images, real:",
-        _table(_with_real(systems), PAPER_2, _plain),
-        "GMIA (Li et al., ISBI 2025) judges by the encoder that it optimises against. Its outer pairs are positives "
-        'alone, and its "FAR" is the false-reject rate (FRR here). Table 3, linkability:',
-        _table(systems, _paper_3(), _plain),
-        "Table 4, singling out (images count alike, one side only):",
-        _table(systems, {k: (f"{v}.T2.frozen.v1", None) for k, v in PAPER_4.items()}, _plain),
-        "The same by an attacker refitted on releases, two-sided and by patient: the share whose own image is neither "
-        "the nearest nor the farthest, and how far its place is from the middle (0.25 at chance, 0.5 at worst):",
-        _table(
-            systems,
-            {
-                "hidden, two-sided": ("hidden_rate_two_sided.T2.adaptive_cross.v1", None),
-                "hidden, by patient": ("hidden_rate_patient.T2.adaptive_cross.v1", None),
-                "spread of places": ("place_spread.T2.adaptive_cross.v1", None),
-            },
-            _with_interval,
-        ),
-        "## Commands",
-        "\n".join(f"- `{c}`" for c in dict.fromkeys(r.command for r in results if r.command)),
-    ]
-    return "\n\n".join(parts) + "\n"
+    parts += [*alarm_parts(systems), *section_parts(systems), *paper_parts(systems, results), *_how(systems, results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _alarm(systems: Mapping[str, Lines]) -> list[str]:
-    """What the attacks say of unchanged images and of noise; nothing where one of the two is missing."""
-    if not {"unchanged", "noise"} <= set(systems):
-        return []
-    loud, quiet = (figures_of(list(systems[name].values())) for name in ("unchanged", "noise"))
-    adjusted = holm(quiet)
-    heads = ["attack", "unchanged, highest", "rings", "noise, farthest from chance", "chance", "p (Holm)", "silent"]
-    rows = [_row(heads), _row(["---", "---:", "---", "---:", "---:", "---:", "---"])]
-    for attack in CHANCE:
-        rings = [f for f in loud if f.attack == attack and attack not in RINGS_ELSEWHERE]
-        noise = [(abs(f.z), f, p) for f, p in zip(quiet, adjusted, strict=True) if f.attack == attack]
-        highest = max(rings, key=lambda f: f.line.value or 0.0, default=None)
-        farthest = max(noise, key=lambda item: item[0], default=None)
-        cells = [attack, "–", "–"]
-        if highest is not None:
-            cells = [attack, _with_interval(highest.line), "yes" if highest.rings else "**no**"]
-        if farthest is None:
-            cells += ["–", "–", "–", "–"]
-        else:
-            _, figure, p = farthest
-            shown = f"{_with_interval(figure.line)} ({len(noise)} figures)"
-            cells += [shown, _number(figure.chance), f"{p:.2g}", "yes" if p >= 0.05 else "**no**"]
-        rows.append(_row(cells))
+def _headline(systems: Mapping[str, System]) -> list[str]:
+    values = {heading: line(*key) for heading, key in _HEADLINE.items()}
+    values["membership worst (without release)"] = line("membership_auc.worst.v1", show=_beside_control)
     return [
-        "## Does the alarm work?",
-        f"Each attack on unchanged images, where it has to ring, and on noise, where it has to be silent: {len(quiet)} "
-        "figures of all attackers are asked at once, so p-values are Holm's. Membership rings on its own positive "
-        "control, a generator that learned its images by heart (`results.md`), not on unchanged images.",
-        "\n".join(rows),
+        "## Headline",
+        "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
+        "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. About 300 "
+        "patients have pairs: differences below 0.03 near 0.5 mean nothing. Patients weigh alike, as far as negatives "
+        "can be found for them"
+        + _patients(systems)
+        + "; negatives weigh so that each image is as frequent among them as among positives: a score of one image "
+        "alone has AUC 0.5. Membership: in brackets what the same signal finds without the release.",
+        table(systems, values, always=True),
+        "Which attacker, or signal, that was:",
+        table(systems, {heading: line(*key, show=who) for heading, key in _HEADLINE.items()}, always=True),
+        FLOOR_NOTE,
+        table(systems, FLOOR_COLUMNS, always=True),
     ]
 
 
-def _patients(systems: Mapping[str, Lines]) -> str:
+def _beside_control(result: Result) -> str:
+    control = result.extra.get("auc_without_release")
+    return interval(result) if control is None else f"{interval(result)} ({number(float(control))})"
+
+
+def _profiles(systems: Mapping[str, System]) -> str:
+    """The profiles of the lines and, where their names end in one, the image size."""
+    named = []
+    for profile in dict.fromkeys(system.profile for system in systems.values()):
+        size = re.search(r"\d+$", profile)
+        named.append(f"`{profile}`" + (f" ({size.group()} px)" if size else ""))
+    return f", profile {', '.join(named)}" if named else ""
+
+
+def _mixed(systems: Mapping[str, System]) -> list[str]:
+    """A warning for each system whose lines are of several releases."""
+    warnings = []
+    for label, system in systems.items():
+        hashes = [found.release_hash for found in system.lines.values() if found.release_hash]
+        if len(set(hashes)) > 1:
+            counts = ", ".join(f"`{h}` ({hashes.count(h)} lines)" for h in dict.fromkeys(hashes))
+            warnings.append(
+                f"**Warning: the lines of {label} are of {len(set(hashes))} different releases**: {counts}. Its "
+                "figures must not be read together."
+            )
+    return warnings
+
+
+def _patients(systems: Mapping[str, System]) -> str:
     """How many patients each threat model rests on."""
     found = []
     for threat in ("T1", "T2", "T3"):
         key = (f"verification_auc.{threat}.worst.v1", "matched")
-        found += [f"{threat}: {lines[key].n_patients} patients" for lines in systems.values() if key in lines][:1]
+        found += [f"{threat}: {s.lines[key].n_patients} patients" for s in systems.values() if key in s.lines][:1]
     return f" ({', '.join(found)})" if found else ""
-
-
-def _with_real(systems: Mapping[str, Lines]) -> Mapping[str, Lines]:
-    """The systems under a row of classifiers that learned from the same images, real."""
-    real = {
-        (name.replace("real_to_real", "released_to_real"), negatives): line
-        for lines in systems.values()
-        for (name, negatives), line in lines.items()
-        if "real_to_real" in name
-    }
-    return {"real": real, **systems} if real else systems
-
-
-def _paper_labels(results: Sequence[Result]) -> str:
-    found = [r.extra["per_finding"] for r in results if r.name.startswith("utility_paper_auroc.")]
-    return ", ".join(sorted({name for names in found if isinstance(names, dict) for name in names}))
 
 
 def _attackers(results: Sequence[Result], figure: str) -> Columns:
     prefix = f"{figure}.T1."
     names = dict.fromkeys(r.name.removeprefix(prefix).split(".")[0] for r in results if r.name.startswith(prefix))
-    return {name: (f"{prefix}{name}.v1", "matched") for name in names if name != "worst"}
+    return {name: line(f"{prefix}{name}.v1", "matched") for name in names if name != "worst"}
 
 
-def _paper_3() -> Columns:
-    return {
-        f"{side} {figure}": (
-            f"paper_linkability_{figure}.{side}.frozen.v1",
-            "balanced" if side == "inner" else None,
-        )
-        for side in ("inner", "outer")
-        for figure in PAPER_3
-    }
+# -- how it was judged ----------------------------------------------------------------------------------------------
+def _how(systems: Mapping[str, System], results: Sequence[Result]) -> list[str]:
+    heads = ["system", "release", "attacker seeds", *_SETTINGS]
+    rows = [row(heads), row(["---", "---", *["---:"] * (len(heads) - 2)])]
+    for label, system in systems.items():
+        lines = list(system.lines.values())
+        hashes = dict.fromkeys(f"`{r.release_hash}`" for r in lines if r.release_hash)
+        seeds = sorted({len(r.extra["attacker_seeds"]) for r in lines if "attacker_seeds" in r.extra})
+        options = [_options(c) for c in dict.fromkeys(r.command for r in lines)]
+        cells = [_listed(hashes), _listed(str(n) for n in seeds)]
+        for keys in _SETTINGS.values():
+            cells.append(_listed(dict.fromkeys(o[key] for o in options for key in keys if key in o)))
+        rows.append(row([label, *cells]))
+    return [
+        "## How it was judged",
+        "Attackers learn on A, are chosen on V2 and scored once on T. Several numbers in a cell: parts of the lines "
+        "were made with each, see the commands. Members: images of the system's training patients, at most; 0: no "
+        "attack on membership and no training on the release.",
+        "\n".join(rows),
+        "Commands:",
+        "\n".join(f"- `{c}`" for c in dict.fromkeys(r.command for r in results if r.command)),
+    ]
 
 
-def _table(systems: Mapping[str, Lines], columns: Columns, show: Callable[[Result], str]) -> str:
-    rows = [_row(["system", *columns]), _row(["---", *["---:"] * len(columns)])]
-    for system, lines in systems.items():
-        found = [lines.get(key) for key in columns.values()]
-        rows.append(_row([system, *("–" if line is None or line.value is None else show(line) for line in found)]))
-    return "\n".join(rows)
+def _listed(values: object) -> str:
+    return ", ".join(values) or DASH  # type: ignore[call-overload]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def _plain(result: Result) -> str:
-    return _number(result.value or 0.0)
-
-
-def _with_interval(result: Result) -> str:
-    if result.low is None or result.high is None:
-        return _plain(result)
-    return f"{_plain(result)} [{_number(result.low)}, {_number(result.high)}]"
-
-
-def _who(result: Result) -> str:
-    variant = str(result.extra.get("variant", "")).replace("_", "-")
-    return " ".join(word for word in (str(result.extra.get("attacker", "–")), variant) if word)
+def _options(command: str) -> dict[str, str]:
+    """Values of the options of a command, by the last part of their names."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quotation without an end
+        return {}
+    found = {}
+    for option, value in zip(words, words[1:], strict=False):
+        if option.startswith("--") and not value.startswith("--"):
+            found[option.removeprefix("--").rsplit("#", 1)[-1].replace("-", "_")] = value
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

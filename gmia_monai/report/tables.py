@@ -34,7 +34,8 @@ NOTES = {
     "that the optimisation did what it was asked, not that an independent attacker fails.",
     "Membership of a small auto-encoder": "Whom a small auto-encoder learned, by the likelihood ratio of shadow models "
     "and by the loss. It says how strong these attacks are, not how safe the system is.",
-    "Coverage of the intervals": "How often a nominal 95 % interval holds the truth, by simulation of clustered data.",
+    "Coverage of the intervals": "How often a nominal 95 % interval holds the truth, by simulation of clustered data. "
+    "The intervals of these shares are Wilson's, over the simulated data sets.",
 }
 
 
@@ -47,9 +48,10 @@ def results_markdown(results: Sequence[Result], command: str = "python -m gmia_m
     """
     parts = [
         "# Results",
-        f"Generated from the result lines in `results/` by `{command}`; edits are lost. Intervals are 95 % "
-        "percentile intervals of a bootstrap over patients. Roles and pairs: evaluation protocol v1. How often the "
-        "test role was looked at, and which targets were missed: the model card.",
+        f"Generated from the result lines in `results/` by `{command}`; edits are lost. Intervals are 95 %: "
+        "percentiles of a bootstrap over patients (Wilson's where a rate is 0 or 1), unless a topic says otherwise. "
+        "Roles and pairs: evaluation protocol v1. How often the test role was looked at, and which targets were "
+        "missed: the model card.",
     ]
     for topic in (*TOPICS, OTHER):
         chosen = [result for result in results if _topic(result) == topic]

@@ -134,3 +134,33 @@ def test_a_batch_that_does_not_fit_is_a_coded_error_of_a_failed_run(root):
         engine.run(range(1, 7), max_epochs=1)
     _, (run,) = _runs(root, "memory")
     assert run.info.status == "FAILED"
+
+
+def test_what_a_run_lacks_is_logged_and_nothing_twice(root):
+    tracker = RunTracker(root / "missing", "missing")
+    tracker.log_missing({"a": 1.0}, 0)  # outside a run: nothing to log into
+    engine = _engine()
+    many = {f"line_{i}": float(i) for i in range(1100)}
+
+    # Attached before the tracker, which ends the run.
+    @engine.on(Events.COMPLETED)
+    def log(engine):
+        tracker.log_missing({"count": 7.0, **many}, 3)
+        tracker.log_missing(many, 4)
+
+    tracker.attach(engine)
+    engine.run(range(1, 3), max_epochs=1)
+    client, [run] = _runs(root, "missing")
+    assert run.data.metrics["line_1099"] == 1099 and len(run.data.metrics) == len({"count", "loss", *many})
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "line_5")] == [3]
+    assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [1.0]
+
+
+def test_a_file_is_logged_into_its_folder(root, tmp_path):
+    tracker, engine = RunTracker(root / "files", "files"), _engine()
+    (tmp_path / "a.svg").write_text("<svg/>")
+    engine.add_event_handler(Events.COMPLETED, lambda: tracker.log_file(tmp_path / "a.svg", "figures"))
+    tracker.attach(engine)
+    engine.run([1], max_epochs=1)
+    client, [run] = _runs(root, "files")
+    assert [a.path for a in client.list_artifacts(run.info.run_id, "figures")] == ["figures/a.svg"]

@@ -1,52 +1,102 @@
-"""Silence is judged over a whole family; Holm's rule against its plain statement."""
+"""Silence is judged over a whole family; Holm's rule and each p-value against a plain statement."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, hypergeom, norm
 
 from gmia_monai.metrics.intervals import Interval
 from gmia_monai.metrics.results import Result, RunContext
-from gmia_monai.report.alarm import figures_of, holm
+from gmia_monai.report.alarm import CHANCE, figures_of, holm
 from gmia_monai.report.systems import systems_markdown
 
 
-def _line(system: str, name: str, value: float, half: float | None = 0.02, negatives: str | None = None) -> Result:
-    found = value if half is None else Interval(value, value - half, value + half)
+def _line(
+    system: str,
+    name: str,
+    value: float,
+    half: float | tuple[float, float] | None = 0.02,
+    negatives: str | None = None,
+    **extra: object,
+) -> Result:
+    below, above = half if isinstance(half, tuple) else (half, half)
+    found = value if half is None else Interval(value, value - below, value + above)
     context = RunContext(system, "cxr64", command="make it")
-    return context.result(name, found, n_patients=10, n_images=20, negatives=negatives)
+    return context.result(name, found, n_patients=100, n_images=200, negatives=negatives, extra=extra)
 
 
-def test_figures_that_chance_decides_are_found_with_their_distance():
+def test_figures_that_chance_decides_are_found_with_their_p_value():
     lines = [
         _line("noise", "verification_auc.T1.frozen.v1", 0.52, negatives="matched"),
         _line("noise", "verification_auc_two_sided.T3.adaptive_cross_snn.v1", 0.49, negatives="random"),
         _line("noise", "presence_auc.largest.frozen.v1", 0.5),
         _line("noise", "anonymeter_singling_out_risk.arcface.v1", 0.01, half=0.02),
         _line("noise", "anonymeter_linkability_risk.arcface.v1", 0.1, half=0.05),
+        _line("noise", "anonymeter_inference_risk.sex.arcface.v1", 0.1, half=0.1),
+        _line("noise", "verification_auc_budget.T1.1_of_8.v1", 0.5),
+        # the limit on the side of chance counts, not the width
+        _line("noise", "rank_1.released_in_real.frozen.v1", 0.001, half=(0.001, 0.003), chance=0.004),
         # no figures of their own, or none that chance decides
         _line("noise", "verification_auc.T1.worst.v1", 0.9),
         _line("noise", "verification_auc.T1.metadata.v1", 0.6),
+        _line("noise", "verification_auc_budget_gain.T1.v1", 0.1),
         _line("noise", "presence_auc.worst.v1", 0.9),
         _line("noise", "fidelity_psnr.v1", 20.0),
+        _line("noise", "map_at_r.released_in_real.frozen.v1", 0.002),
         _line("noise", "verification_auc.T1.snn.v1", 0.7, half=None),
     ]
     found = {f.line.name: f for f in figures_of(lines)}
-    assert len(found) == 5
-    assert found["verification_auc.T1.frozen.v1"].z == pytest.approx(1.959964)
-    assert found["verification_auc_two_sided.T3.adaptive_cross_snn.v1"].attack == "verification, T3"
-    assert found["verification_auc_two_sided.T3.adaptive_cross_snn.v1"].z < 0
-    assert found["presence_auc.largest.frozen.v1"].z == 0
-    assert found["anonymeter_singling_out_risk.arcface.v1"].z == 0
-    assert found["anonymeter_linkability_risk.arcface.v1"].z == pytest.approx(2 * 1.959964)
+    assert len(found) == 8
+    assert found["verification_auc.T1.frozen.v1"].p == pytest.approx(0.05, abs=1e-6)
+    two_sided = found["verification_auc_two_sided.T3.adaptive_cross_snn.v1"]
+    assert two_sided.attack == "verification, T3" and two_sided.p == pytest.approx(2 * norm.sf(0.01 / 0.02 * 1.959964))
+    assert found["presence_auc.largest.frozen.v1"].p == 1
+    assert found["anonymeter_singling_out_risk.arcface.v1"].p == 1
+    assert found["anonymeter_inference_risk.sex.arcface.v1"].p == 1
+    assert found["anonymeter_linkability_risk.arcface.v1"].p == pytest.approx(2 * norm.sf(2 * 1.959964))
+    assert found["rank_1.released_in_real.frozen.v1"].p == pytest.approx(0.05, abs=1e-6)
+
+
+def test_chance_of_membership_is_what_the_signal_finds_without_the_release():
+    name = "membership_auc.nearest_frozen.v1"
+    with_control, without = (
+        figures_of([_line("noise", name, 0.6, half=0.05, **extra)])[0] for extra in ({"auc_without_release": 0.59}, {})
+    )
+    assert with_control.chance == 0.59 and with_control.p > 0.5
+    assert without.chance == 0.5 and without.p < 0.001
+    of_patients = _line("noise", "membership_auc_patient.nearest_frozen.v1", 0.6, auc_without_release=0.59)
+    assert figures_of([of_patients]) == [], "the control is of images"
+
+
+def test_places_are_uniform_by_chance():
+    spread = figures_of([_line("noise", "place_spread.T2.frozen.v1", 0.26, n_others=4)])[0]
+    assert spread.chance == pytest.approx(np.mean([0.5, 0.25, 0.0, 0.25, 0.5]))
+    # 196 of 200 hide; 2 of 11 places give the source away
+    hidden = figures_of([_line("x", "hidden_rate_two_sided.T2.frozen.v1", 0.98, n_others=10)])[0]
+    expected = 9 / 11
+    pmf = binom.pmf(np.arange(201), 200, expected)
+    assert hidden.chance == pytest.approx(expected) and not hidden.rings
+    assert hidden.p == pytest.approx(pmf[pmf <= pmf[196] * (1 + 1e-7)].sum())
+    assert figures_of([_line("x", "hidden_rate_two_sided.T2.frozen.v1", 0.3, n_others=10)])[0].rings
+
+
+def test_only_more_copies_than_among_unseen_images_are_a_find():
+    def p(share: float, unseen: float) -> float:
+        found = figures_of([_line("x", "memorised_share.pixels.v1", share, half=0.0, share_of_real_held_out=unseen)])
+        return found[0].p
+
+    assert p(0.0, 0.02) == pytest.approx(1.0)
+    # 14 of 200 beside 4 of 200: drawn from 18 among 400
+    assert p(0.07, 0.02) == pytest.approx(hypergeom.sf(13, 400, 18, 200))
+    assert p(0.07, 0.02) < 0.02
 
 
 def test_holm_is_its_plain_statement():
     rng = np.random.default_rng(0)
     lines = [_line("noise", f"verification_auc.T1.a{i}.v1", 0.5 + 0.02 * rng.normal()) for i in range(12)]
     figures = figures_of(lines)
-    p = [2 * norm.sf(abs(f.z)) for f in figures]
+    p = [f.p for f in figures]
     adjusted = holm(figures)
     for rank, i in enumerate(np.argsort(p)):
         earlier = [min(1.0, (12 - r) * p[j]) for r, j in enumerate(np.argsort(p)) if r <= rank]
@@ -54,18 +104,43 @@ def test_holm_is_its_plain_statement():
     assert len(holm([])) == 0
 
 
+def _rows(page: str) -> dict[str, list[str]]:
+    section = page.split("## Does the alarm work?")[1].split("\n## ")[0]
+    rows = [[c.strip() for c in row.strip("|").split("|")] for row in section.splitlines() if row.startswith("|")]
+    return {row[0]: row[1:] for row in rows}
+
+
+LINES = [
+    _line("unchanged", "verification_auc.T1.frozen.v1", 0.97, negatives="matched"),
+    _line("noise", "verification_auc.T1.frozen.v1", 0.51, negatives="matched"),
+    _line("unchanged", "presence_auc.largest.frozen.v1", 0.9),
+    _line("noise", "presence_auc.largest.frozen.v1", 0.7),
+    _line("unchanged", "inversion_auc.T1.v1", 0.51),
+    _line("unchanged", "hidden_rate_two_sided.T2.snn.v1", 0.9, n_others=999),
+    _line("unchanged", "hidden_rate_two_sided.T2.frozen.v1", 0.1, n_others=999),
+    _line("unchanged", "memorised_share.pixels.v1", 0.02, share_of_real_held_out=0.02),
+]
+
+
 def test_the_page_says_which_attack_is_not_silent():
-    lines = [
-        _line("unchanged", "verification_auc.T1.frozen.v1", 0.97, negatives="matched"),
-        _line("noise", "verification_auc.T1.frozen.v1", 0.51, negatives="matched"),
-        _line("unchanged", "presence_auc.largest.frozen.v1", 0.9),
-        _line("noise", "presence_auc.largest.frozen.v1", 0.7),
-        _line("unchanged", "inversion_auc.T1.v1", 0.51),
+    page = systems_markdown(LINES)
+    rows = _rows(page)
+    assert set(CHANCE) < set(rows)
+    assert rows["verification, T1"] == ["0.970 [0.950, 0.990]", "yes", *rows["verification, T1"][2:5], "yes"]
+    assert rows["presence"][-1] == "**no**" and "0.700" in rows["presence"][2]
+    assert rows["inversion"][1] == "**no**" and rows["attribute"] == ["–"] * 6, "a dead attack is marked"
+    assert rows["singling out, hidden"][:2] == ["0.100 [0.080, 0.120]", "yes"], "the lowest hides least"
+    assert rows["memorisation"][:2] == ["–", "–"] and "planted copies" in page
+    assert "shuffled" not in page and "Does the alarm work" not in systems_markdown(LINES[:1])
+
+
+def test_shuffled_patients_stand_beside_noise():
+    more = [
+        _line("shuffled", "verification_auc.T1.frozen.v1", 0.5, negatives="matched"),
+        _line("shuffled", "presence_auc.largest.frozen.v1", 0.65),
     ]
-    page = systems_markdown(lines)
-    rows = {row.split(" | ")[0].strip("| "): row for row in page.splitlines() if row.startswith("|")}
-    assert "0.970" in rows["verification, T1"] and rows["verification, T1"].endswith("| yes |")
-    assert rows["verification, T1"].count("| yes |") == 2
-    assert rows["presence"].endswith("| **no** |")
-    assert "**no**" in rows["inversion"] and rows["attribute"].count("–") == 6, "a dead attack is marked"
-    assert "Does the alarm work" not in systems_markdown(lines[:1])
+    page = systems_markdown(LINES + more)
+    rows = _rows(page)
+    assert len(rows["presence"]) == 10 and rows["presence"][-1] == "**no**" and "0.650" in rows["presence"][6]
+    assert rows["verification, T1"][-1] == "yes" and rows["inversion"][6:] == ["–"] * 4
+    assert "permuted" in page and "2 of noise, 2 of shuffled" in page

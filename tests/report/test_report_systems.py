@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import Interval
-from gmia_monai.metrics.results import RunContext, append_results
+from gmia_monai.metrics.results import Result, RunContext, append_results
 from gmia_monai.report.systems import main, systems_markdown
+
+SHARED = {"n_patients": 10, "n_images": 20}
 
 
 def _lines(system: str, value: float):
-    context = RunContext(system, "cxr64", command=f"make {system}")
-    shared = {"n_patients": 10, "n_images": 20}
+    context = RunContext(system, "cxr64", release_hash="ab" * 8, command=f"make {system} --seeds 3 --steps 100")
+    worst = {"attacker": "adaptive_cross", "variant": "two_sided", "attacker_seeds": [0, 1, 2]}
     return [
         context.result(
             "verification_auc.T1.worst.v1",
             Interval(value, value - 0.1, value + 0.05),
             negatives="matched",
             attacker="worst",
-            extra={"attacker": "adaptive_cross", "variant": "two_sided"},
-            **shared,
+            extra=worst,
+            **SHARED,
         ),
-        context.result("verification_auc.T1.frozen.v1", value - 0.3, negatives="matched", attacker="frozen", **shared),
-        context.result("paper_linkability_tar.outer.frozen.v1", 0.25, attacker="frozen", **shared),
-        context.result("local_cloaking_avatars.T2.frozen.v1", 1529.0, attacker="frozen", **shared),
+        context.result("verification_auc.T1.frozen.v1", value - 0.3, negatives="matched", attacker="frozen", **SHARED),
+        context.result("paper_linkability_tar.outer.frozen.v1", 0.25, attacker="frozen", **SHARED),
+        context.result("local_cloaking_avatars.T2.frozen.v1", 1529.0, attacker="frozen", **SHARED),
     ]
 
 
+def _line(name: str, value: float, negatives: str | None = None, who: str | None = None, **extra: object) -> Result:
+    found = Interval(value, value - 0.01, value + 0.01)
+    return RunContext("x", "cxr64").result(name, found, negatives=negatives, attacker=who, extra=extra, **SHARED)
+
+
+def _tables(page: str, column: str) -> list[dict[str, str]]:
+    """Value of a column for each system, in each table that has it."""
+    found = []
+    for block in page.split("\n\n"):
+        if block.startswith("| system") and f"| {column} |" in block:
+            header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+            found.append({row[0]: row[header.index(column)] for row in rows})
+    return found
+
+
 def _rows(page: str, column: str) -> dict[str, str]:
-    """Value of a column for each system, in the first table that has it."""
-    table = next(block for block in page.split("\n\n") if block.startswith("| system") and f"| {column} |" in block)
-    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    return {row[0]: row[header.index(column)] for row in rows}
+    return _tables(page, column)[0]
 
 
 def test_every_line_stands_in_its_column():
@@ -41,10 +60,13 @@ def test_every_line_stands_in_its_column():
     assert "adaptive_cross two-sided" in page
     assert _rows(page, "frozen") == {"unchanged": "0.600", "gmia m=0": "0.400"}
     assert _rows(page, "outer tar") == {"unchanged": "0.250", "gmia m=0": "0.250"}
-    assert _rows(page, "LC avatars")["unchanged"] == "1529.0"
+    assert _rows(page, "LC avatars")["unchanged"] == "1529.0 †"
     assert _rows(page, "T2 worst")["unchanged"] == "–", "no line, no figure"
-    assert "Utility and fidelity" not in page
-    assert page.count("`make unchanged`") == 1
+    assert _rows(page, "updates a refit") == {"unchanged": "100", "gmia m=0": "100"}
+    assert _rows(page, "attacker seeds")["unchanged"] == "3" and _rows(page, "resamples")["unchanged"] == "–"
+    for section in ("Utility and fidelity", "Retrieval", "Attributes", "Inversion", "budget", "Warning"):
+        assert section not in page
+    assert page.count("`make unchanged --seeds 3 --steps 100`") == 1
 
 
 def test_the_command_reads_a_folder(tmp_path, capsys):
@@ -62,14 +84,151 @@ def test_without_lines_the_page_says_so():
 
 
 def test_the_papers_utility_stands_under_a_row_of_real_training():
-    context, shared = RunContext("gmia m=0", "cxr64"), {"n_patients": 10, "n_images": 20}
+    context = RunContext("gmia m=0", "cxr64")
     extra = {"per_finding": {"Effusion": [0.7, 0.6, 0.8], "Atelectasis": [0.6, 0.5, 0.7]}}
     lines = [
-        context.result(f"utility_paper_auroc.{part}.small.v1", value, extra=extra, **shared)
+        context.result(f"utility_paper_auroc.{part}.small.v1", value, extra=extra, **SHARED)
         for part, value in (("real_to_real", 0.71), ("released_to_real", 0.66))
     ]
-    lines.append(context.result("fidelity_psnr.v1", 22.5, **shared))
+    lines.append(context.result("fidelity_psnr.v1", 22.5, **SHARED))
     page = systems_markdown([*_lines("unchanged", 0.9), *lines])
     assert _rows(page, "AUROC") == {"real": "0.710", "unchanged": "–", "gmia m=0": "0.660"}
     assert _rows(page, "LPIPS, own trunk")["gmia m=0"] == "–"
-    assert "Atelectasis, Effusion" in page
+    assert "Atelectasis, Effusion" in page and "not 0.5" in page
+
+
+def test_the_published_distance_replaces_ours():
+    ours = [_line("hidden_rate.T2.frozen.v1", 0.9), _line("local_cloaking_avatars.T2.frozen.v1", 41.0)]
+    assert _rows(systems_markdown(ours), "HR")["x"] == "0.900 †"
+    page = systems_markdown([*ours, _line("paper_hidden_rate.T2.frozen.v1", 0.8)])
+    assert _rows(page, "HR")["x"] == "0.800" and _rows(page, "LC avatars")["x"] == "41.0 †"
+    both = [_line("paper_hidden_rate.T2.frozen.v1", 0.8), _line("paper_local_cloaking_avatars.T2.frozen.v1", 7.0)]
+    assert "†" not in systems_markdown([*ours, *both])
+
+
+def test_sizes_and_profiles_are_those_of_the_lines():
+    lines = _lines("a", 0.8)
+    assert "profile `cxr64` (64 px)" in systems_markdown(lines)
+    other = [replace(line, profile="cxr128") for line in lines]
+    page = systems_markdown([*lines, *other])
+    assert "(64 px), `cxr128` (128 px)" in page and set(_rows(page, "frozen")) == {"a (cxr64)", "a (cxr128)"}
+
+
+def test_mixed_releases_are_named_and_two_lines_for_one_cell_are_refused():
+    lines = _lines("a", 0.8)
+    mixed = [*lines, *_lines("b", 0.7), replace(lines[0], name="presence_auc.worst.v1", release_hash="cd" * 8)]
+    page = systems_markdown(mixed)
+    assert "Warning: the lines of a are of 2 different releases" in page and "lines of b" not in page
+    assert f"`{'cd' * 8}` (1 lines)" in page
+    with pytest.raises(UsageError, match="GM-U335"):
+        systems_markdown([*lines, replace(lines[1], seed=1)])
+
+
+def _metadata(threat: str, signed: float, two_sided: float, on_choice: tuple[float, float], negatives: str):
+    return [
+        _line(f"{figure}.{threat}.metadata.v1", value, negatives, "metadata", auc_on_choice=[auc, auc])
+        for figure, value, auc in (
+            ("verification_auc", signed, on_choice[0]),
+            ("verification_auc_two_sided", two_sided, on_choice[1]),
+        )
+    ]
+
+
+def test_the_floor_is_the_variant_that_was_better_on_v2():
+    lines = [
+        *_metadata("T1", 0.75, 0.71, (0.62, 0.74), "matched"),
+        *_metadata("T1", 0.96, 0.1, (0.62, 0.74), "random"),
+        *_metadata("T2", 0.95, 0.96, (0.97, 0.9), "matched"),
+    ]
+    page = systems_markdown(lines)
+    assert _tables(page, "T1, matched")[0]["x"] == "0.710 [0.700, 0.720] two-sided", "V2 decides, not the judged role"
+    assert _tables(page, "T1, random")[0]["x"].endswith("signed (max)"), "no V2 with random negatives"
+    assert _tables(page, "T2, matched")[0]["x"].startswith("0.950") and "age gap of exactly 0" in page
+    assert _tables(page, "T3, matched")[0]["x"] == "–"
+
+
+def test_plain_words_say_what_the_lines_say():
+    worst = {"attacker": "adaptive_cross", "variant": "two_sided"}
+    lines = [
+        _line("verification_auc.T1.worst.v1", 0.81, "matched", "worst", **worst),
+        replace(
+            _line("verification_auc.T2.worst.v1", 0.9957, "matched", "worst", attacker="owner", variant="signed"),
+            high=0.9984,
+        ),
+        *_metadata("T1", 0.6, 0.7, (0.6, 0.7), "matched"),
+        _line("hidden_rate.T2.frozen.v1", 1.0),
+        _line("paper_linkability_tar.outer.frozen.v1", 0.25),
+    ]
+    words = systems_markdown(lines).split("## What attackers recover")[1].split("\n## ")[0]
+    assert (
+        "released and real images of other people and takes unlikeness for a sign, too, (`adaptive_cross two-s" in words
+    )
+    assert "right in 81 of 100 (upper limit 82); metadata alone, in 70 of 100 (upper limit 71)." in words
+    assert "right in 99.6 of 100 (upper limit 99.9)" in words and "T3" not in words
+    assert "hidden rate 1.000, outer true-accept rate 0.250" in words
+    assert "What attackers recover" not in systems_markdown(lines[2:])
+    assert "(upper limit 58)" in systems_markdown([_line("verification_auc.T3.worst.v1", 0.5611, "matched", **worst)])
+
+
+def _reid(name: str, value: float, on_choice: float) -> Result:
+    return _line(name, value, "matched", auc_on_choice=[on_choice], signs=[1.0])
+
+
+def test_tables_of_attacks_show_whom_v2_chose():
+    lines = [
+        _reid("verification_auc.T3.snn.v1", 0.6, 0.7),
+        _reid("verification_auc.T3.owner.v1", 0.9, 0.65),
+        _line("linkability_f1.inner.snn.v1", 0.7, "balanced", "snn", threshold=0.25, sign=-1.0),
+        _line("linkability_f1.inner.owner.v1", 0.9, "balanced", "owner", threshold=0.5, sign=1.0),
+        _line("linkability_f1.inner.worst.v1", 0.2, "balanced"),
+        _line("linkability_far.inner.snn.v1", 0.4, "balanced", "snn"),
+        _line("paper_linkability_f1.inner.frozen.v1", 0.3, "balanced"),
+        _line("verification_auc.T1.worst.v1", 0.8, "matched", "worst", attacker="snn", variant="signed"),
+        _line("tar_at_far_1pct.T1.snn.v1", 0.33, "matched", "snn"),
+        _line("tar_at_far_1pct.T1.owner.v1", 0.44, "matched", "owner"),
+        _line("verification_auc_years.T1.worst.10_or_more.v1", 0.77, "matched"),
+        _line("verification_auc_subgroup.T1.worst.sex_F.v1", 0.6, "matched"),
+        _line("verification_auc_subgroup.T1.worst.view_PA_PA.v1", 0.7, "matched"),
+        _line("patient_risk.T1.worst.p95.v1", 0.97, "matched", chance=0.64),
+        _line("verification_auc_budget.T1.1_of_2.v1", 0.7, "matched", training_pairs=1500.0),
+        _line("verification_auc_budget_gain.T1.v1", 0.02, "matched"),
+    ]
+    page = systems_markdown(lines)
+    [inner] = [t for t in _tables(page, "F1") if t["x"].startswith("0.7")]
+    assert inner["x"] == "0.700 [0.690, 0.710]"
+    assert _rows(page, "threshold")["x"] == "0.250, sign turned" and _rows(page, "FAR")["x"].startswith("0.400")
+    assert _rows(page, "paper's F1")["x"] == "0.300" and "Outer (T2)" not in page
+    assert _rows(page, "TAR at FAR 1 %")["x"].startswith("0.330")
+    assert _rows(page, "10 or more")["x"].startswith("0.770") and _rows(page, "under 1")["x"] == "–"
+    assert _rows(page, "subgroup with the highest AUC")["x"] == "view PA PA: 0.700 [0.690, 0.710] (2 asked)"
+    assert _rows(page, "95th percentile")["x"] == "0.970 [0.960, 0.980] (0.640)"
+    assert _rows(page, "1/2")["x"] == "0.700 [0.690, 0.710] (1,500 pairs)"
+    assert _rows(page, "gain of the last doubling")["x"].startswith("0.020")
+
+
+def test_tables_of_the_other_attacks():
+    lines = [
+        _line("rank_1.released_in_real.worst.v1", 0.3, attacker="snn", chance=0.004, gallery_sizes=[373, 1951]),
+        _line("attribute_auc.sex.v1", 0.8, accuracy=0.7, most_frequent_class=0.55),
+        _line("attribute_auc_real.sex.v1", 0.95),
+        _line("inversion_auc.T1.v1", 0.7, "matched", "arcface"),
+        _line("inversion_gain.T1.v1", 0.05, "matched", beats_release=True),
+        _line("inversion_gain.T2.v1", -0.1, None, beats_release=False),
+        _line("memorised_share.pixels.v1", 0.1, share_of_real_held_out=0.02),
+        _line("anonymeter_singling_out_risk.snn.v1", 0.1, who="snn", better_than_baseline=True),
+        _line("anonymeter_singling_out_risk.frozen.v1", 0.4, who="frozen", better_than_baseline=False),
+        _line("anonymeter_inference_risk.age.snn.v1", 0.2, who="snn"),
+        _line("presence_auc.worst.v1", 0.6, attacker="owner", statistic="largest"),
+        _line("membership_auc.worst.v1", 0.65, who="worst", signal="loss_pixels", auc_without_release=0.61),
+    ]
+    page = systems_markdown(lines)
+    assert _rows(page, "images in the gallery")["x"] == "373 or 1,951" and _rows(page, "chance")["x"] == "0.004"
+    assert _rows(page, "AUC, real")["x"].startswith("0.950") and _rows(page, "most frequent class")["x"] == "0.550"
+    assert [t["x"] for t in _tables(page, "beats the release")] == ["yes", "no"]
+    assert _rows(page, "AUC, output")["x"].startswith("0.700") and _rows(page, "judge")["x"] == "arcface"
+    assert _rows(page, "pixels")["x"] == "0.100 [0.090, 0.110] (0.020)"
+    assert _rows(page, "singling out")["x"] == "0.400 [0.390, 0.410] * frozen of 2"
+    assert _rows(page, "age")["x"].endswith("snn of 1")
+    membership = _tables(page, "membership worst (without release)")
+    assert [t["x"] for t in membership] == ["0.650 [0.640, 0.660] (0.610)", "loss_pixels"]
+    assert _tables(page, "attacker")[-1]["x"] == "owner largest"

@@ -33,7 +33,7 @@ def _results():
 
 def test_page_has_every_result_under_its_topic():
     page = results_markdown(_results(), "the command")
-    assert "Generated" in page and "`the command`" in page
+    assert "Generated" in page and "`the command`" in page and "unless a topic says otherwise" in page
     sections = {part.split("\n")[0]: part for part in page.split("\n## ")[1:]}
     assert list(sections) == ["Identity", "Utility", "Reconstruction", "Latent optimisation", "Other"]
     identity = sections["Identity"]
@@ -49,6 +49,13 @@ def test_page_has_every_result_under_its_topic():
     for part in sections.values():  # each table has rows of one width
         table = [line for line in part.split("\n\n")[2 if "T1:" in part else 1].split("\n") if line.startswith("|")]
         assert len({line.replace("\\|", "").count("|") for line in table}) <= 1
+
+
+def test_coverages_are_said_to_have_intervals_of_another_kind():
+    context = RunContext("simulation", "none")
+    line = context.result("interval_coverage.x.v1", Interval(0.95, 0.92, 0.97), n_patients=150, n_images=0)
+    assert "Wilson's, over the simulated data sets" in results_markdown([line])
+    assert "simulated data sets" not in results_markdown(_results())
 
 
 def test_a_page_without_results_says_so():

@@ -1,0 +1,155 @@
+"""Cells and tables of the page of systems: one row a system, one column a figure, – where no line says it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.results import Result
+
+__all__ = [
+    "DASH",
+    "Cell",
+    "Columns",
+    "Lines",
+    "System",
+    "best_on_choice",
+    "find",
+    "interval",
+    "line",
+    "number",
+    "plain",
+    "row",
+    "systems_of",
+    "table",
+    "who",
+    "worst_on_choice",
+]
+
+DASH = "–"
+FLOOR = "metadata"
+Lines = Mapping[tuple[str, str | None], Result]
+Cell = Callable[[Lines], str]
+Columns = Mapping[str, Cell]
+_VARIANTS = {"signed": "verification_auc", "two_sided": "verification_auc_two_sided"}
+
+
+@dataclass(frozen=True)
+class System:
+    """The lines of one system at one profile.
+
+    Attributes:
+        name: of the system.
+        profile: of its lines.
+        lines: by name and kind of negatives.
+    """
+
+    name: str
+    profile: str
+    lines: dict[tuple[str, str | None], Result]
+
+
+def systems_of(results: Sequence[Result]) -> dict[str, System]:
+    """Systems by label, in the order of the lines; the label names the profile where a page has several.
+
+    Raises:
+        UsageError: ``GM-U335`` where two lines say the same of one system, e.g. under two seeds: one cell cannot show
+            both.
+    """
+    several = len({result.profile for result in results}) > 1
+    systems: dict[str, System] = {}
+    for result in results:
+        label = f"{result.system} ({result.profile})" if several else result.system
+        lines = systems.setdefault(label, System(result.system, result.profile, {})).lines
+        key = (result.name, result.negatives)
+        if key in lines:
+            raise UsageError("GM-U335", "two lines of one system say the same", got=f"{result.system}, {result.name}")
+        lines[key] = result
+    return systems
+
+
+def find(lines: Lines, name: str, *negatives: str | None) -> Result | None:
+    """The line of a name with the first of these kinds of negatives that there is (none given: without pairs), if it
+    has a value."""
+    for kind in negatives or (None,):
+        found = lines.get((name, kind))
+        if found is not None and found.value is not None:
+            return found
+    return None
+
+
+# -- which attacker -----------------------------------------------------------------------------------------------
+def best_on_choice(lines: Lines, threat: str, among: Sequence[str]) -> tuple[str, str] | None:
+    """The attacker and variant (``signed`` or ``two_sided``) with the highest AUC on V2, matched negatives, mean over
+    seeds; None where no line has a figure of V2."""
+    found = {}
+    for name in among:
+        for variant, figure in _VARIANTS.items():
+            of_line = lines.get((f"{figure}.{threat}.{name}.v1", "matched"))
+            aucs = None if of_line is None else of_line.extra.get("auc_on_choice")
+            if aucs:
+                found[name, variant] = float(np.mean(aucs))
+    return max(found, key=lambda key: found[key]) if found else None
+
+
+def worst_on_choice(lines: Lines, threat: str, figure: str) -> str | None:
+    """Of the attackers that look at pixels and have a line ``<figure>.<attacker>.v1``, the one with the highest
+    verification AUC on V2 under a threat model."""
+    pattern = re.compile(re.escape(figure) + r"\.(\w+)\.v1")
+    names = dict.fromkeys(match.group(1) for name, _ in lines if (match := pattern.fullmatch(name)))
+    best = best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst")])
+    return None if best is None else best[0]
+
+
+# -- cells --------------------------------------------------------------------------------------------------------
+def number(value: float) -> str:
+    """A figure as tables show it."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def plain(result: Result) -> str:
+    """The value."""
+    return DASH if result.value is None else number(result.value)
+
+
+def interval(result: Result) -> str:
+    """The value and its limits, where there are some."""
+    if result.low is None or result.high is None:
+        return plain(result)
+    return f"{plain(result)} [{number(result.low)}, {number(result.high)}]"
+
+
+def who(result: Result) -> str:
+    """Who or what gave a worst case: the attacker and its variant or statistic, or the signal of membership."""
+    words = [result.extra.get("attacker", result.extra.get("signal")), result.extra.get("variant")]
+    words.append(result.extra.get("statistic"))
+    return " ".join(str(word) for word in words if word).replace("two_sided", "two-sided") or DASH
+
+
+def line(name: str, *negatives: str | None, show: Callable[[Result], str] = interval) -> Cell:
+    """A cell with what one line says."""
+
+    def cell(lines: Lines) -> str:
+        found = find(lines, name, *negatives)
+        return DASH if found is None else show(found)
+
+    return cell
+
+
+# -- tables -------------------------------------------------------------------------------------------------------
+def row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(systems: Mapping[str, System], columns: Columns, *, always: bool = False) -> str:
+    """A Markdown table; empty where no cell says anything, unless it stands there ``always``."""
+    rows = [[label, *(cell(system.lines) for cell in columns.values())] for label, system in systems.items()]
+    if not always and all(cell == DASH for cells in rows for cell in cells[1:]):
+        return ""
+    head = [row(["system", *columns]), row(["---", *["---:"] * len(columns)])]
+    return "\n".join([*head, *(row(cells) for cells in rows)])

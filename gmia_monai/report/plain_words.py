@@ -1,0 +1,81 @@
+"""What attackers recover, in words that need no statistics: one paragraph a system, made of its lines alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from gmia_monai.metrics.results import Result
+from gmia_monai.report.cells import Lines, System, find, number, who
+from gmia_monai.report.floor import floor_line
+
+__all__ = ["ATTACKERS", "HELD", "recovered"]
+
+HELD = {
+    "T1": "Holding another image of the person (T1)",
+    "T2": "Holding the very source image (T2)",
+    "T3": "Holding two released images (T3)",
+}
+ATTACKERS = {
+    "frozen": "uses the encoder that the system optimised against",
+    "snn": "uses a Siamese network trained on real images",
+    "arcface": "uses an ArcFace network trained on real images",
+    "adaptive_released": "retrains a network on pairs of released images of other people",
+    "adaptive_cross": "retrains a network on released and real images of other people",
+    "adaptive_cross_snn": "retrains a Siamese network on released and real images of other people",
+    "adaptive_cross_frozen": "retrains the optimiser's own encoder on released and real images of other people",
+    "averaging": "scores several images of a person together",
+    "owner": "has the system itself and retrains a network on as many releases as wanted",
+}
+
+
+def recovered(systems: Mapping[str, System]) -> list[str]:
+    """A paragraph for each system with a headline; none otherwise."""
+    found = [(label, _paragraph(system.lines)) for label, system in systems.items()]
+    return [f"**{label}.** {text}" for label, text in found if text]
+
+
+def _paragraph(lines: Lines) -> str:
+    sentences = [_sentence(lines, threat, held) for threat, held in HELD.items()]
+    sentences = [sentence for sentence in sentences if sentence]
+    return " ".join([*sentences, _papers(lines)]).strip() if sentences else ""
+
+
+def _sentence(lines: Lines, threat: str, held: str) -> str:
+    worst = find(lines, f"verification_auc.{threat}.worst.v1", "matched")
+    if worst is None:
+        return ""
+    floor = floor_line(lines, threat, "matched")
+    beside = "" if floor is None else f"; metadata alone, in {_of_100(floor[0])}"
+    return f"{held}, an attacker who {_does(worst)} (`{who(worst)}`) is right in {_of_100(worst)}{beside}."
+
+
+def _does(worst: Result) -> str:
+    name = str(worst.extra.get("attacker"))
+    does = ATTACKERS.get(name, f"is called {name}")
+    return does + (" and takes unlikeness for a sign, too," if worst.extra.get("variant") == "two_sided" else "")
+
+
+def _of_100(line: Result) -> str:
+    assert line.value is not None
+    upper = "" if line.high is None else f" (upper limit {_hundredths(line.high, up=True)})"
+    return f"{_hundredths(line.value)} of 100{upper}"
+
+
+def _hundredths(share: float, up: bool = False) -> str:
+    """Whole numbers, but one decimal near 0 and 100; an upper limit is never rounded down."""
+    scale = 1 if 0.01 <= share <= 0.99 else 10
+    scaled = round(100 * share * scale, 6)
+    return f"{(math.ceil(scaled) if up else round(scaled)) / scale:g}"
+
+
+def _papers(lines: Lines) -> str:
+    """The published figures of the same release."""
+    hidden = find(lines, "paper_hidden_rate.T2.frozen.v1") or find(lines, "hidden_rate.T2.frozen.v1")
+    tar = find(lines, "paper_linkability_tar.outer.frozen.v1")
+    figures = [
+        f"{name} {number(line.value)}"
+        for name, line in (("hidden rate", hidden), ("outer true-accept rate", tar))
+        if line is not None and line.value is not None
+    ]
+    return f"In the paper's own protocol the same release has: {', '.join(figures)}." if figures else ""
