@@ -82,8 +82,8 @@ def make_attacks(
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
-        seeds: seeds of the attackers; attacks other than verification, retrieval, linkability and the budget use the
-            first.
+        seeds: seeds of the attackers; attacks other than verification, retrieval, linkability, presence and the budget
+            use the first.
         recipe: how adaptive attackers are refitted.
         train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples of each interval.
@@ -114,7 +114,7 @@ def make_attacks(
         "retrieval": lambda: RetrievalAttack(pool, seeds=tuple(seeds), n_boot=n_boot),
         "linkability": lambda: LinkabilityAttack(pool, seeds=tuple(seeds), n_boot=n_boot),
         "singling_out": lambda: SinglingOutAttack(pool, **sampled),
-        "presence": lambda: PresenceAttack(pool, **sampled),
+        "presence": lambda: PresenceAttack(pool, seeds=tuple(seeds), n_boot=n_boot),
         "membership": lambda: MembershipAttack(**trained),
         "memorisation": lambda: MemorisationAttack(pool, **sampled),
         "attribute": lambda: AttributeAttack(**trained),
