@@ -5,16 +5,16 @@ any released image, and how far that is above what other real images reach, sinc
 Where a system inverts identity, a patient's own released images are the farthest: the same is asked of the negative
 similarity, and V2 says for each statistic which direction tells more.
 
-======================  ===========================================  =================================================
-release                 members                                      non-members
-======================  ===========================================  =================================================
-of one or k sources     patients with a source other than the image  patients without a source
-                        held
-of a generator          half of the patients that it was trained     patients of the judged cohort; the image held is
-                        on, held by an image that it saw; the other  one by hash, here as there
-                        half goes into the choice on V2
-======================  ===========================================  =================================================
+==================  ==============================================  ==============================================
+release             members                                         non-members
+==================  ==============================================  ==============================================
+of one or k         patients with a source other than the image     patients without a source
+sources             held
+of a generator      half of the patients that it was trained on;    patients of the judged cohort
+                    the other half is asked for on V2
+==================  ==============================================  ==============================================
 
+The image held is one by hash; a member of a generator's training set is held by an image that it was trained on.
 Released images that were made from the very image held are not looked at. Where more than half of the patients are
 among the sources, as in a release of a whole cohort, patients are left out with all released images that they are a
 source of, in the order of a hash, until half of the patients are in none that remains.
