@@ -2,12 +2,16 @@
 
 ``inner``: two released images of one person (threat model T3). ``outer``: a released image and its source (T2). Here
 negatives stand beside the positives with the same weight, and threshold and sign are those of the highest F1 on V2
-releases. Beside it stands the published protocol under the name ``paper``: the threshold of real pairs, the optimiser's
-own encoder, and for ``outer`` no negatives at all, so that accuracy and TAR are one number, F1 a function of it, and
-what is printed as "FAR" is the share of rejected positives: the false-reject rate.
+releases: one sign for all seeds of an attacker, a threshold for each. Beside it stands the published protocol under the
+name ``paper``: the threshold of real pairs, the optimiser's own encoder, and for ``outer`` no negatives at all, so that
+accuracy and TAR are one number, F1 a function of it, and what is printed as "FAR" is the share of rejected positives:
+the false-reject rate.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,11 +19,12 @@ from jaxtyping import Bool, Float
 from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import Statistics, checked_seeds, shared_statistics
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.release import Release
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap, rate_interval
+from gmia_monai.metrics.intervals import pair_bootstrap_figures, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
 
@@ -27,6 +32,7 @@ __all__ = ["LinkabilityAttack", "verdict_figures"]
 
 _SIDES = {"inner": "T3", "outer": "T2"}
 _FIGURES = ("f1", "accuracy", "tar", "far", "frr")
+_PAIRS_SEED = 0
 
 
 def verdict_figures(
@@ -42,42 +48,57 @@ def verdict_figures(
     return {"f1": float(f1), "accuracy": float(accuracy), "tar": float(tar), "far": float(far), "frr": float(1 - tar)}
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """What V2 said of one attacker and side: the sign of the highest F1 as a mean over seeds, and for each seed the
+    threshold of the signed score."""
+
+    sign: float
+    thresholds: tuple[float, ...]
+
+
 class LinkabilityAttack:
     """Verdicts by each attacker, and by the published protocol.
 
     Args:
         attackers: who gives the verdicts; with ``frozen`` among them the published protocol is scored, too.
-        seed: seed of attackers and pairs.
+        seeds: seeds of the attackers; figures are means over them.
         n_boot: bootstrap resamples.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "linkability"
 
-    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+    def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2), n_boot: int = 500) -> None:
         self.attackers = attackers
-        self.seed = seed
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
-        self._fitted: dict[str, Attacker] = {}
-        self._chosen: dict[tuple[str, str], tuple[float, float]] = {}
+        self._fitted: dict[str, list[Attacker]] = {}
+        self._chosen: dict[tuple[str, str], _Chosen] = {}
         self._paper_threshold = float("nan")
         self._knowledge: AttackerKnowledge | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits the attackers and chooses their thresholds on V2."""
+        """Fits the attackers and chooses their signs and thresholds on V2."""
         self._knowledge = knowledge
-        for name in self.attackers:
-            attacker = self._fitted[name] = self.attackers.fitted(name, self.seed, knowledge)
-            for side, threat in _SIDES.items():
-                pairs = self._pairs(knowledge.choice, threat)
-                scores = attacker.score(knowledge.choice, pairs, threat)
-                best = {sign: best_threshold_f1(sign * scores, pairs.same, pairs.weight) for sign in (1.0, -1.0)}
-                sign = -1.0 if best[-1.0].f1 > best[1.0].f1 else 1.0
-                self._chosen[name, side] = sign, best[sign].threshold
-        frozen = self._fitted.get("frozen")
+        self._fitted = {
+            name: [self.attackers.fitted(name, seed, knowledge) for seed in self.seeds] for name in self.attackers
+        }
+        for side, threat in _SIDES.items():
+            pairs = _pairs(knowledge.choice, threat)
+            for name, fitted in self._fitted.items():
+                scores = [attacker.score(knowledge.choice, pairs, threat) for attacker in fitted]
+                best = {s: [best_threshold_f1(s * x, pairs.same, pairs.weight) for x in scores] for s in (1.0, -1.0)}
+                f1 = {s: np.mean([b.f1 for b in per_seed]) for s, per_seed in best.items()}
+                sign = -1.0 if f1[-1.0] > f1[1.0] else 1.0
+                self._chosen[name, side] = _Chosen(sign, tuple(b.threshold for b in best[sign]))
+        frozen = self._fitted.get("frozen", [None])[0]
         if isinstance(frozen, EmbeddingAttacker):
             real = knowledge.choice.real
             unchanged = Judged(real, Release("unchanged", real.pixels, tuple((i,) for i in range(len(real)))))
-            pairs = self._pairs(unchanged, "T3", published=True)
+            pairs = _pairs(unchanged, "T3", published=True)
             self._paper_threshold = best_threshold_f1(frozen.score(unchanged, pairs, "T3"), pairs.same).threshold
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
@@ -92,49 +113,48 @@ class LinkabilityAttack:
         self._knowledge.refuse_overlap(judged)
         results = []
         for side, threat in _SIDES.items():
-            pairs = self._pairs(judged, threat)
-            for name, attacker in self._fitted.items():
-                sign, threshold = self._chosen[name, side]
-                accepted = sign * attacker.score(judged, pairs, threat) >= threshold
-                results += self._ours(accepted, pairs, side, name, context, {"threshold": threshold, "sign": sign})
+            pairs = _pairs(judged, threat)
+            for name, fitted in self._fitted.items():
+                chosen = self._chosen[name, side]
+                accepted = [
+                    chosen.sign * attacker.score(judged, pairs, threat) >= threshold
+                    for attacker, threshold in zip(fitted, chosen.thresholds, strict=True)
+                ]
+                extra = {"thresholds": [round(t, 6) for t in chosen.thresholds], "sign": chosen.sign}
+                results += self._ours(accepted, pairs, side, name, context, extra)
             if "frozen" in self._fitted:
-                pairs = self._pairs(judged, threat, published=True)
-                accepted = self._fitted["frozen"].score(judged, pairs, threat) >= self._paper_threshold
+                pairs = _pairs(judged, threat, published=True)
+                accepted = self._fitted["frozen"][0].score(judged, pairs, threat) >= self._paper_threshold
                 results += self._paper(accepted, pairs, side, context)
         return results
 
-    def _pairs(self, judged: Judged, threat: str, published: bool = False) -> Pairs:
-        """Weighed pairs; the published protocol counts them instead, one negative for each positive."""
-        each = 1 if published else 50
-        pairs = threat_pairs(judged.real.cohort, threat, "random", judged.released, each, self.seed, not published)
-        if pairs.n_positives == 0 or pairs.n_negatives == 0:
-            raise TooLittleDataError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
-        return pairs
-
     def _ours(
         self,
-        accepted: np.ndarray,
+        accepted: Sequence[Bool[np.ndarray, "n"]],
         pairs: Pairs,
         side: str,
         attacker: str,
         context: RunContext,
         extra: dict[str, object],
     ) -> list[Result]:
+        def statistics(of_seed: Bool[np.ndarray, "n"]) -> Statistics:
+            return lambda w: list(verdict_figures(of_seed, pairs.same, w).values())
+
+        intervals = pair_bootstrap_figures(
+            shared_statistics(accepted, statistics),
+            pairs.same,
+            pairs.patient_first,
+            pairs.patient_second,
+            pairs.weight,
+            self.n_boot,
+            context.seed,
+        )
         results = []
-        for figure in _FIGURES:
-            interval = pair_bootstrap(
-                lambda w, f=figure: verdict_figures(accepted, pairs.same, w)[f],
-                pairs.same,
-                pairs.patient_first,
-                pairs.patient_second,
-                pairs.weight,
-                self.n_boot,
-                context.seed,
-            )
-            if figure != "f1":
-                interval = rate_interval(interval, pairs.n_positive_patients)
+        for figure, found in zip(_FIGURES, intervals, strict=True):
+            interval = found if figure == "f1" else rate_interval(found, pairs.n_positive_patients)
             name = f"linkability_{figure}.{side}.{attacker}.v1"
-            results.append(self._line(name, interval, pairs, attacker, "balanced", context, extra))
+            more = {"n_seeds": len(self.seeds), **extra}
+            results.append(self._line(name, interval, pairs, attacker, "balanced", context, more))
         return results
 
     def _paper(self, accepted: np.ndarray, pairs: Pairs, side: str, context: RunContext) -> list[Result]:
@@ -177,3 +197,12 @@ class LinkabilityAttack:
             attacker=attacker,
             extra=pairs.facts() | extra,
         )
+
+
+def _pairs(judged: Judged, threat: str, published: bool = False) -> Pairs:
+    """Weighed pairs; the published protocol counts them instead, one negative for each positive."""
+    each = 1 if published else 50
+    pairs = threat_pairs(judged.real.cohort, threat, "random", judged.released, each, _PAIRS_SEED, not published)
+    if pairs.n_positives == 0 or pairs.n_negatives == 0:
+        raise TooLittleDataError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
+    return pairs

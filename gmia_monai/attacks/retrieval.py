@@ -1,9 +1,10 @@
 """Retrieval: a released image looks for its patient in a gallery of real images, and the reverse.
 
-Rank-1 (which is precision@1), rank-5 and mAP@R as in Packhäuser et al. (Scientific Reports 12:14851, 2022). The source
-of the query is left out of the gallery, so that another image of the person has to be found (threat model T1). What is
-found grows rarer with the gallery: the curve over its size is the expectation over all galleries of that size. Each
-attacker ranks with the sign that finds more on V2: where identity is inverted, the farthest is the nearest.
+Rank-1 (which is precision@1), rank-5 and mAP@R as in Packhäuser et al. (Scientific Reports 12:14851, 2022), with images
+weighing alike as there, and with patients weighing alike (``_patient``). The source of the query is left out of the
+gallery, so that another image of the person has to be found (threat model T1). What is found grows rarer with the
+gallery: the curves over its size are expectations over all galleries of that size. Each attacker ranks with the sign
+that finds more on V2: where identity is inverted, the farthest is the nearest.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap, rate_interval
+from gmia_monai.metrics.intervals import Interval, patient_bootstrap_figures, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.retrieval import Identification, identify
 
@@ -24,6 +27,8 @@ __all__ = ["GALLERY_SIZES", "RetrievalAttack"]
 
 GALLERY_SIZES = (10, 30, 100, 300, 1000, 3000, 10000)
 _DIRECTIONS = ("released_in_real", "real_in_released")
+_FIGURES = ("rank_1", "rank_5", "map_at_r")
+_WEIGHINGS = {"": False, "_patient": True}
 
 
 class RetrievalAttack:
@@ -31,39 +36,45 @@ class RetrievalAttack:
 
     Args:
         attackers: those of them that embed images are used.
-        seed: seed of the attackers.
+        seeds: seeds of the attackers; figures are means over them.
         n_boot: bootstrap resamples.
 
-    Attributes:
-        tables: after :meth:`score`, (attacker, direction) to what each query found, for curves.
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "retrieval"
 
-    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500) -> None:
+    def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2), n_boot: int = 500) -> None:
         self.attackers = attackers
-        self.seed = seed
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
-        self._fitted: dict[str, EmbeddingAttacker] = {}
+        self._fitted: dict[str, list[EmbeddingAttacker]] = {}
         self._knowledge: AttackerKnowledge | None = None
         self._best_on_choice: dict[str, str] = {}
         self._sign: dict[tuple[str, str], float] = {}
-        self.tables: dict[tuple[str, str], Identification] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits the attackers; finds each one's sign and the one with the highest mAP@R on V2 for each direction."""
+        """Fits the attackers; finds each one's sign and the one with the highest mAP@R on V2 for each direction, both
+        by the mean over seeds."""
         self._knowledge = knowledge
-        self._fitted = self.attackers.embedding(self.seed, knowledge)
+        self._fitted = embedding_attackers(self.attackers, self.seeds, knowledge)
         for direction in _DIRECTIONS:
             best = {}
-            for name, attacker in self._fitted.items():
-                of_sign = {s: self._identify(attacker, knowledge.choice, direction, s).map_at_r() for s in (1.0, -1.0)}
+            for name in self._fitted:
+                of_sign = {
+                    s: float(np.mean([t.map_at_r() for t in self._identify(name, knowledge.choice, direction, s)]))
+                    for s in (1.0, -1.0)
+                }
                 sign = self._sign[name, direction] = -1.0 if of_sign[-1.0] > of_sign[1.0] else 1.0
                 best[name] = of_sign[sign]
             self._best_on_choice[direction] = max(best, key=lambda name: best[name])
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` for each direction and attacker, and for the worst one.
+        """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` and the same with ``_patient``, for each direction and
+        attacker and for the worst one: ``rank_1_patient.released_in_real.worst.v1``.
+
+        ``extra`` has the curve over the size of the gallery, ``<figure>_at_gallery``.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U327`` where no patient has two images in one folder.
@@ -73,68 +84,98 @@ class RetrievalAttack:
         self._knowledge.refuse_overlap(judged)
         results = []
         for direction in _DIRECTIONS:
-            for name, attacker in self._fitted.items():
+            worst: list[Result] = []
+            for name in self._fitted:
                 sign = self._sign[name, direction]
-                table = self._identify(attacker, judged, direction, sign)
-                if len(table.query) == 0:
+                tables = self._identify(name, judged, direction, sign)
+                if len(tables[0].query) == 0:
                     raise UsageError("GM-U327", "no patient has two images in one folder")
-                self.tables[name, direction] = table
-                results += self._lines(table, direction, name, context, {"sign": sign})
-            worst = self._best_on_choice[direction]
-            results += self._lines(
-                self.tables[worst, direction],
-                direction,
-                "worst",
-                context,
-                {"attacker": worst, "sign": self._sign[worst, direction]},
-            )
+                found = self._intervals(tables, context)
+                results += self._lines(tables, found, direction, name, context, {"sign": sign})
+                if name == self._best_on_choice[direction]:
+                    extra = {"attacker": name, "sign": sign}
+                    worst = self._lines(tables, found, direction, "worst", context, extra)
+            results += worst
         return results
 
-    def _identify(self, attacker: EmbeddingAttacker, judged: Judged, direction: str, sign: float) -> Identification:
-        released, real = attacker.embeddings(judged)
-        queries, gallery = (released, real) if direction == "released_in_real" else (real, released)
+    def _identify(self, name: str, judged: Judged, direction: str, sign: float) -> list[Identification]:
+        """What each seed's attacker finds."""
         cohort = judged.real.cohort
         kept = np.flatnonzero(judged.released)  # a source that was not released stands in no gallery of released images
         folders = np.array([record.folder for record in cohort])
-        cosine = attacker.compare is cosine_score
-        return identify(
-            gallery[kept],
-            cohort.patient_index[kept],
-            folders[kept],
-            queries=sign * queries[kept] if cosine else queries[kept],
-            compare=None if cosine else lambda a, b: sign * attacker.compare_all(a, b),
+        tables = []
+        for attacker in self._fitted[name]:
+            released, real = attacker.embeddings(judged)
+            queries, gallery = (released, real) if direction == "released_in_real" else (real, released)
+            cosine = attacker.compare is cosine_score
+            table = identify(
+                gallery[kept],
+                cohort.patient_index[kept],
+                folders[kept],
+                queries=sign * queries[kept] if cosine else queries[kept],
+                compare=None if cosine else lambda a, b, by=attacker: sign * by.compare_all(a, b),
+            )
+            tables.append(table)
+        return tables
+
+    def _intervals(self, tables: Sequence[Identification], context: RunContext) -> dict[tuple[str, str], Interval]:
+        """Means over seeds, by figure and weighing. All seeds have the same queries."""
+        first = tables[0]
+        alike = first.weights(per_patient=True)
+
+        def statistics(per_query: Float[np.ndarray, "figures q"]) -> Statistics:
+            return lambda w: [float(v) for u in (w, w * alike) for v in per_query @ u / u.sum()]
+
+        per_seed = [np.stack([t.rank < 1.5, t.rank < 5.5, t.average_precision_at_r]) for t in tables]
+        found = patient_bootstrap_figures(
+            shared_statistics(per_seed, statistics), first.patient, self.n_boot, context.seed
         )
+        return dict(zip([(f, w) for w in _WEIGHINGS for f in _FIGURES], found, strict=True))
 
     def _lines(
-        self, table: Identification, direction: str, attacker: str, context: RunContext, extra: dict[str, object]
+        self,
+        tables: Sequence[Identification],
+        found: dict[tuple[str, str], Interval],
+        direction: str,
+        attacker: str,
+        context: RunContext,
+        extra: dict[str, object],
     ) -> list[Result]:
-        chance = float(np.mean(table.n_matches / table.gallery))
-        curve = {str(size): round(table.rank_k_at_gallery(size), 6) for size in _sizes(table)}
-        values: dict[str, tuple[np.ndarray, dict[str, object]]] = {
-            "rank_1": (table.rank < 1.5, {"rank_1_at_gallery": curve, "chance": round(chance, 6)}),
-            "rank_5": (table.rank < 5.5, {}),
-            "map_at_r": (table.average_precision_at_r, {}),
-        }
-        results = []
+        table = tables[0]
         n_patients = len(np.unique(table.patient))
-        for figure, (per_query, more) in values.items():
-            value = patient_bootstrap(
-                lambda w, v=per_query: float(np.average(v.astype(np.float64), weights=w)),
-                table.patient,
-                self.n_boot,
-                context.seed,
-            )
+        results = []
+        for (figure, weighing), value in found.items():
+            more: dict[str, object] = {f"{figure}_at_gallery": _curve(tables, figure, _WEIGHINGS[weighing])}
+            if figure == "rank_1":
+                chance = np.average(table.n_matches / table.gallery, weights=table.weights(_WEIGHINGS[weighing]))
+                more["chance"] = round(float(chance), 6)
             results.append(
                 context.result(
-                    f"{figure}.{direction}.{attacker}.v1",
+                    f"{figure}{weighing}.{direction}.{attacker}.v1",
                     rate_interval(value, n_patients) if figure.startswith("rank") else value,
                     n_patients=n_patients,
                     n_images=len(table.query),
                     attacker=attacker,
-                    extra={"gallery_sizes": [int(g) for g in np.unique(table.gallery)], **more, **extra},
+                    extra={
+                        "gallery_sizes": [int(g) for g in np.unique(table.gallery)],
+                        "n_seeds": len(self.seeds),
+                        **more,
+                        **extra,
+                    },
                 )
             )
         return results
+
+
+def _curve(tables: Sequence[Identification], figure: str, per_patient: bool) -> dict[str, float]:
+    """A figure by the size of the gallery, as the mean over seeds."""
+
+    def at(table: Identification, size: int) -> float:
+        if figure == "map_at_r":
+            return table.map_at_r_at_gallery(size, per_patient=per_patient)
+        return table.rank_k_at_gallery(size, int(figure.removeprefix("rank_")), per_patient=per_patient)
+
+    return {str(size): round(float(np.mean([at(table, size) for table in tables])), 6) for size in _sizes(tables[0])}
 
 
 def _sizes(table: Identification) -> Sequence[int]:

@@ -82,7 +82,8 @@ def make_attacks(
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
-        seeds: seeds of the attackers; attacks other than verification use the first.
+        seeds: seeds of the attackers; attacks other than verification, retrieval, linkability, presence and the budget
+            use the first.
         recipe: how adaptive attackers are refitted.
         train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples of each interval.
@@ -104,16 +105,17 @@ def make_attacks(
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
     pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir), frozen))
     sampled: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
+    over_seeds: dict[str, Any] = {"seeds": tuple(seeds), "n_boot": n_boot}
     trained = sampled | {"device": device}
     if train_steps is not None:
         trained["schedule"] = Schedule(steps=train_steps, lr=2e-3, validate_every=max(1, train_steps // 6))
     classifiers = {"seeds": utility_seeds, "n_boot": n_boot, "device": device}
     makers: dict[str, Callable[[], Attack]] = {
-        "verification": lambda: VerificationAttack(pool, seeds=tuple(seeds), n_boot=n_boot),
-        "retrieval": lambda: RetrievalAttack(pool, **sampled),
-        "linkability": lambda: LinkabilityAttack(pool, **sampled),
-        "singling_out": lambda: SinglingOutAttack(pool, tuple(seeds), n_boot),
-        "presence": lambda: PresenceAttack(pool, **sampled),
+        "verification": lambda: VerificationAttack(pool, **over_seeds),
+"retrieval": lambda: RetrievalAttack(pool, **over_seeds),
+        "linkability": lambda: LinkabilityAttack(pool, **over_seeds),
+        "singling_out": lambda: SinglingOutAttack(pool, **over_seeds),
+        "presence": lambda: PresenceAttack(pool, **over_seeds),
         "membership": lambda: MembershipAttack(**trained),
         "memorisation": lambda: MemorisationAttack(pool, **sampled),
         "attribute": lambda: AttributeAttack(**trained),

@@ -1,32 +1,49 @@
-"""Presence: who counts as a member, the alarm, silence on noise, and k-to-one releases."""
+"""Presence: who counts as a member, the alarm at either end of the similarity, silence, and releases of every kind."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from attack_cohorts import IMAGES_EACH, flat, judged, knowledge, real_images
+from attack_cohorts import IMAGES_EACH, flat, judged, knowledge, real_images, released
+from scipy.stats import norm
 
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
-from gmia_monai.attacks.presence import PresenceAttack, presence_case
-from gmia_monai.data.release import Release
+from gmia_monai.attacks.presence import PresenceAttack, presence_case, presence_scores
+from gmia_monai.data.cohort import Cohort
+from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import patient_bootstrap
 from gmia_monai.metrics.results import RunContext
+from gmia_monai.metrics.verification import roc_auc
+
+CHANCE_99_9 = norm.isf(0.0005) / norm.isf(0.025)
+"""Half-width of a 99.9 % interval over that of a 95 % one."""
 
 
-def _worst(known: AttackerKnowledge, case: Judged):
-    attack = PresenceAttack(AttackerPool({"frozen": FrozenAttacker}), n_boot=60)
+def _table(known: AttackerKnowledge, case: Judged, n_boot: int = 60, seeds: tuple[int, ...] = (0,)) -> dict:
+    attack = PresenceAttack(AttackerPool({"frozen": FrozenAttacker}), seeds, n_boot)
     attack.fit(known)
-    return {r.name: r for r in attack.score(case, RunContext("x", "p"))}["presence_auc.worst.v1"]
+    return {r.name: r for r in attack.score(case, RunContext("x", "p"))}
 
 
-def _averages(name: str, k: int = 3) -> Judged:
-    """Means of one image of each of k patients, of the first half of the patients alone."""
+def _worst(known: AttackerKnowledge, case: Judged, n_boot: int = 60):
+    return _table(known, case, n_boot)["presence_auc.worst.v1"]
+
+
+def _silent(line) -> bool:
+    """Whether the 99.9 % interval of an AUC, from its 95 % one, holds chance."""
+    return abs(line.value - 0.5) <= CHANCE_99_9 * (line.high - line.low) / 2
+
+
+def _averages(name: str, k: int = 3, share: float = 0.5) -> Judged:
+    """Means of one image of each of k patients, of the first of the patients alone."""
     real = real_images(name)
-    patients = len(real.cohort.patients) // 2
+    patients = int(len(real.cohort.patients) * share)
     sources = [
         tuple(IMAGES_EACH * p + i for p in range(first, first + k))
         for first in range(0, patients - k + 1, k)
@@ -35,26 +52,99 @@ def _averages(name: str, k: int = 3) -> Judged:
     return Judged(real, Release("means", np.stack([real.pixels[list(s)].mean(0) for s in sources]), tuple(sources)))
 
 
+def _mixed(name: str, k: int, seed: int) -> Judged:
+    """Means of k random images of a whole cohort: patients are in several groups."""
+    real = real_images(name)
+    order = np.random.default_rng(seed).permutation(len(real))
+    sources = [tuple(int(i) for i in part) for part in order.reshape(-1, k)]
+    return Judged(real, Release("means", np.stack([real.pixels[list(s)].mean(0) for s in sources]), tuple(sources)))
+
+
+def _generated(real: RealImages, pixels: np.ndarray) -> Judged:
+    return Judged(real, Release("drawn", pixels, ((),) * len(pixels)))
+
+
+def _noise(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, *real_images("t").pixels.shape[1:]), dtype=np.float32)
+
+
+def _drawn(pixels: np.ndarray, **more) -> tuple[AttackerKnowledge, Judged]:
+    """What is known of a generator that learned from patients ``m``, and one release of it for all roles."""
+    members = _generated(real_images("m"), pixels)
+    roles = [_generated(real_images(name), pixels) for name in "avt"]
+    return AttackerKnowledge(real_images("s", 16), *roles[:2], flat, **{"members": members, **more}), roles[2]
+
+
+def _shuffled(case: Judged, seed: int) -> Judged:
+    """The same images under the names of random patients."""
+    records = case.real.cohort.records
+    ids = np.random.default_rng(seed).permutation([r.patient_id for r in records])
+    renamed = tuple(replace(r, patient_id=str(name)) for r, name in zip(records, ids, strict=True))
+    return Judged(RealImages(Cohort(renamed, findings=case.real.cohort.findings), case.real.pixels), case.release)
+
+
 def test_the_image_that_is_held_is_no_source_and_half_of_a_whole_cohort_is_left_out():
     case = judged("unchanged")
     asked = presence_case(case)
-    patient = case.real.cohort.patient_index
+    cohort = case.real.cohort
+    held = [int(np.flatnonzero((case.real.pixels == image).all(axis=(1, 2, 3)))[0]) for image in asked.held]
+    assert [cohort[q].patient_id for q in held] == list(asked.patients)
     sources = [case.release.sources[i][0] for i in asked.images]
-    for (row, source), (column, query) in product(enumerate(sources), enumerate(asked.query.tolist())):
+    for (row, source), (column, query) in product(enumerate(sources), enumerate(held)):
         assert asked.own[row, column] == (source == query)
-    present = {int(patient[s]) for s in sources}
-    assert [int(patient[q]) in present for q in asked.query] == asked.member.tolist()
-    assert len(asked.query) == 24 and 6 <= asked.member.sum() <= 18
+    present = {cohort[s].patient_id for s in sources}
+    assert [p in present for p in asked.patients] == asked.member.tolist()
+    assert len(asked.patients) == 24 and asked.member.sum() == 12
     other = presence_case(case, seed=1)
-    assert not np.array_equal(asked.member, other.member) or not np.array_equal(asked.query, other.query)
+    assert not np.array_equal(asked.member, other.member) or not np.array_equal(asked.held, other.held)
 
 
-def test_it_rings_on_unchanged_images_and_is_silent_on_noise():
-    loud, quiet = (_worst(knowledge(system), judged(system)) for system in ("unchanged", "noise"))
-    assert loud.value > 0.95 and loud.extra["members"] + loud.extra["non_members"] == 24
-    assert quiet.low < 0.5 < quiet.high
+@pytest.mark.parametrize(("system", "direction"), [("unchanged", 1.0), ("negative", -1.0)])
+def test_it_rings_at_the_end_where_identity_is(system, direction):
+    table = _table(knowledge(system), judged(system))
+    loud = table["presence_auc.worst.v1"]
+    assert loud.value > 0.95 and loud.low > 0.8
+    assert loud.extra["members"] + loud.extra["non_members"] == 24
+    for statistic in ("largest", "standardised"):
+        line = table[f"presence_auc.{statistic}.frozen.v1"]
+        assert line.value > 0.9 and line.extra["direction"] == direction and line.extra["sign"] == 1.0
 
 
+def test_it_is_silent_on_noise_and_on_shuffled_patients():
+    for known, case in (
+        (knowledge("noise"), judged("noise")),
+        (knowledge("unchanged"), _shuffled(judged("unchanged"), 0)),
+        (knowledge("negative"), _shuffled(judged("negative"), 1)),
+    ):
+        table = _table(known, case, n_boot=300)
+        lines = [line for name, line in table.items() if name.startswith("presence_auc")]
+        assert len(lines) == 3 and all(_silent(line) for line in lines), lines
+
+
+def test_scores_are_those_of_a_double_loop():
+    rng = np.random.default_rng(0)
+    similarity, own = rng.normal(size=(7, 9)), rng.random((7, 9)) < 0.15
+    found = presence_scores(similarity, own)
+    for p in range(9):
+        rows = [r for r in range(7) if not own[r, p]]
+        assert found["largest"][p] == max(similarity[r, p] for r in rows)
+        beyond = []
+        for r in rows:
+            ranked = sorted((similarity[r, q] for q in range(9) if not own[r, q]), reverse=True)
+            beyond.append(similarity[r, p] - np.mean(ranked[1:4]))
+        assert found["standardised"][p] == pytest.approx(max(beyond))
+
+
+def test_images_that_only_one_or_nobody_may_look_at_tell_nothing():
+    own = np.ones((3, 4), dtype=bool)
+    own[0], own[1, 2] = False, False  # all look at the first, one at the second, nobody at the third
+    similarity = np.array([[0.1, 0.2, 0.3, 0.4], [0.9] * 4, [0.9] * 4])
+    found = presence_scores(similarity, own)
+    assert found["largest"].tolist() == [0.1, 0.2, 0.9, 0.4]
+    assert found["standardised"] == pytest.approx([-0.1, 0.0, 0.1, 0.2])
+
+
+# -- k sources ---------------------------------------------------------------------------------------------------------
 def test_it_judges_releases_of_k_sources():
     known = AttackerKnowledge(real_images("s", 16), _averages("a"), _averages("v"), flat)
     found = _worst(known, _averages("t"))
@@ -62,8 +152,120 @@ def test_it_judges_releases_of_k_sources():
     assert presence_case(_averages("t")).own.any()
 
 
-def test_a_release_of_nobody_is_refused():
+def test_of_a_whole_cohort_of_averages_patients_are_left_out_with_their_groups():
+    whole = [_averages(name, share=1.0) for name in "avt"]
+    case = presence_case(whole[2])
+    assert case.member.sum() == 12 and len(case.member) == 24 and len(case.images) == 12
+    kept = {p for i in case.images for p in whole[2].release.source_patients(whole[2].real.cohort)[i]}
+    names = whole[2].real.cohort.patients
+    assert [names.index(p) in kept for p in case.patients] == case.member.tolist()
+    assert _worst(AttackerKnowledge(real_images("s", 16), *whole[:2], flat), whole[2]).value > 0.9
+
+
+@pytest.mark.parametrize("k", [2, 6, 8])
+def test_of_groups_that_share_patients_something_remains(k):
+    whole = _mixed("t", k, 0)
+    case = presence_case(whole)
+    sources = [set(s) for i, s in enumerate(whole.release.sources) if i in case.images]
+    patient = np.array([r.patient_id for r in whole.real.cohort])
+    for column, (name, member) in enumerate(zip(case.patients, case.member, strict=True)):
+        looked_at = [s for row, s in enumerate(sources) if not case.own[row, column]]
+        assert any(name in patient[list(s)] for s in looked_at) == member
+        assert member or not any(name in patient[list(s)] for s in sources)
+    assert case.member.sum() >= 2 and (~case.member).sum() >= 8
+
+
+# -- generated ---------------------------------------------------------------------------------------------------------
+def test_copies_of_training_images_ring():
+    known, case = _drawn(np.concatenate([real_images("m").pixels, _noise(20, 0)]))
+    found = _worst(known, case)
+    assert found.low > 0.9 and found.extra["direction"] == 1.0
+    assert found.extra["members"] == 12 and found.extra["non_members"] == 24
+    assert 0.2 < found.extra["auc_of_unreleased"] < 0.8, "images of others tell members and non-members not apart"
+
+
+def test_unrelated_images_are_silent():
+    for pixels in (_noise(60, 1), real_images("z").pixels):
+        lines = [line for name, line in _table(*_drawn(pixels), n_boot=300).items() if "_auc." in name]
+        assert len(lines) == 3 and all(_silent(line) for line in lines)
+
+
+def test_an_attacker_who_knows_the_training_patients_does_not_ring_for_that():
+    """Its embedding pulls all that it was trained on to one side, where it also puts noise."""
+    trained = real_images("m").pixels.reshape(-1, real_images("m").pixels[0].size)
+
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        rows = pixels.reshape(len(pixels), -1)
+        known = (rows[:, None] == trained[None]).all(axis=2).any(axis=1)
+        odd = (pixels.std(axis=(1, 2, 3)) > 0.27).astype(np.float32)  # uniform noise has 0.29
+        e = np.concatenate([flat(pixels), (1.0 * known + odd)[:, None]], axis=1)
+        return (e / np.linalg.norm(e, axis=1, keepdims=True)).astype(np.float32)
+
+    known, case = _drawn(_noise(60, 2))
+    plain = embed(_noise(60, 2)) @ embed(np.concatenate([real_images("m").pixels, case.real.pixels])).T
+    n = len(real_images("m"))
+    assert roc_auc(plain.max(axis=0).astype(float), np.arange(plain.shape[1]) < n) > 0.9, "it would ring for that"
+    lines = [r for name, r in _table(replace(known, frozen=embed), case, n_boot=300).items() if "_auc." in name]
+    assert all(_silent(line) for line in lines)
+
+
+def test_those_who_choose_are_not_those_who_are_scored():
+    known, case = _drawn(real_images("m").pixels)
+    attack = PresenceAttack(AttackerPool({"frozen": FrozenAttacker}), (0,), 10)
+    attack.fit(known)
+    halves = [set(half.cohort.patients) for half in attack._members]
+    assert not halves[0] & halves[1] and sorted(map(len, halves)) == [12, 12]
+    asked = presence_case(case, attack._members[1])
+    assert {p for p, m in zip(asked.patients, asked.member, strict=True) if m} == halves[1]
+
+
+def test_a_generated_release_of_unknown_training_is_refused():
+    known, case = _drawn(_noise(5, 3), members=None)
+    with pytest.raises(TooLittleDataError, match="GM-U324"):
+        presence_case(case)
+    with pytest.raises(TooLittleDataError, match="GM-U324"):
+        _table(known, case)
+
+
+# -- seeds -------------------------------------------------------------------------------------------------------------
+class _Noisy(FrozenAttacker):
+    """Another projection with each seed."""
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        basis = np.random.default_rng(seed).normal(size=(32 * 32, 4)).astype(np.float32)
+        self.use(lambda pixels: flat(pixels) @ basis)
+
+
+def test_figures_are_means_over_seeds():
+    known, case = knowledge("unchanged"), judged("unchanged")
+    tables = []
+    for seeds in ((0,), (1,), (2,), (0, 1, 2)):
+        attack = PresenceAttack(AttackerPool({"noisy": _Noisy}), seeds, 100)
+        attack.fit(known)
+        tables.append({r.name: r for r in attack.score(case, RunContext("x", "p"))})
+    name = "presence_auc.largest.noisy.v1"
+    single = [table[name].value for table in tables[:3]]
+    assert len(set(single)) > 1
+    assert tables[3][name].value == pytest.approx(np.mean(single), abs=1e-5)
+    assert tables[3][name].extra["n_seeds"] == 3 and tables[0][name].extra["n_seeds"] == 1
+
+
+def test_an_attacker_without_chance_has_the_interval_of_one_seed():
+    known, case = knowledge("unchanged"), judged("noise")
+    one, three = (_table(known, case, 50, seeds)["presence_auc.largest.frozen.v1"] for seeds in ((0,), (0, 1, 2)))
+    assert (one.value, one.low, one.high) == (three.value, three.low, three.high)
+    asked = presence_case(case)
+    scores = presence_scores(flat(case.release.pixels[asked.images]) @ flat(asked.held).T.astype(float), asked.own)
+    expected = patient_bootstrap(lambda w: roc_auc(scores["largest"], asked.member, w), np.arange(24), 50)
+    assert one.value == pytest.approx(expected.value, abs=1e-5) and one.low == pytest.approx(expected.low, abs=1e-5)
+
+
+def test_what_cannot_be_asked_is_refused():
+    pool = AttackerPool({"frozen": FrozenAttacker})
+    with pytest.raises(UsageError, match="GM-U316"):
+        PresenceAttack(pool, ())
+    with pytest.raises(UsageError, match="GM-U311"):
+        PresenceAttack(pool).score(judged("noise"), RunContext("x", "p"))
     real = real_images("t")
-    generated = Judged(real, Release("drawn", real.pixels[:5], ((),) * 5))
-    with pytest.raises(UsageError, match="GM-U324"):
-        presence_case(generated)
+    with pytest.raises(TooLittleDataError, match="GM-U324"):
+        presence_case(released(real.take(np.arange(3)), "unchanged"))

@@ -1,34 +1,130 @@
-"""Retrieval finds unchanged images, not noise; its curve over the gallery is that of drawn galleries."""
+"""Retrieval finds unchanged images, not noise and not under shuffled names; its curves are those of drawn galleries."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from attack_cohorts import judged, knowledge
+from attack_cohorts import flat, judged, knowledge, released
+from scipy.stats import norm
 
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.retrieval import RetrievalAttack
+from gmia_monai.data.cohort import Cohort
+from gmia_monai.data.release import RealImages
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.intervals import patient_bootstrap
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.retrieval import identify
 
 CONTEXT = RunContext("x", "cxr64")
+DIRECTIONS = ("released_in_real", "real_in_released")
+CHANCE_99_9 = norm.isf(0.0005) / norm.isf(0.025)
+"""Half-width of a 99.9 % interval over that of a 95 % one."""
 
 
-def _table(system: str) -> dict:
-    attack = RetrievalAttack(AttackerPool({"frozen": FrozenAttacker}), n_boot=50)
+def _table(system: str, case: Judged | None = None, n_boot: int = 50, seeds: tuple[int, ...] = (0,), **makers) -> dict:
+    attack = RetrievalAttack(AttackerPool(makers or {"frozen": FrozenAttacker}), seeds, n_boot)
     attack.fit(knowledge(system))
-    return {r.name: r for r in attack.score(judged(system), CONTEXT)}
+    return {r.name: r for r in attack.score(case or judged(system), CONTEXT)}
 
 
-@pytest.mark.parametrize("direction", ["released_in_real", "real_in_released"])
-def test_it_rings_on_unchanged_images_and_is_silent_on_noise(direction):
-    loud, quiet = _table("unchanged"), _table("noise")
-    assert loud[f"rank_1.{direction}.frozen.v1"].value > 0.99
-    assert loud[f"map_at_r.{direction}.worst.v1"].value > 0.99
-    assert quiet[f"rank_1.{direction}.frozen.v1"].value < 0.12  # 2 of 71 at chance
-    curve = loud[f"rank_1.{direction}.frozen.v1"].extra["rank_1_at_gallery"]
-    assert list(curve) == ["10", "30", "71"] and min(curve.values()) > 0.99
+def _silent(line) -> bool:
+    """Whether the 99.9 % interval of a rank-1, from its 95 % one, holds chance."""
+    return abs(line.value - line.extra["chance"]) <= CHANCE_99_9 * (line.high - line.low) / 2
+
+
+def _unbalanced(system: str) -> Judged:
+    """One image of every second patient is neither held nor released: patients have two or three."""
+    whole = judged(system).real
+    kept = np.array([i for i in range(len(whole)) if i % 6])
+    return released(whole.take(kept), system, seed=3)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_it_rings_on_unchanged_images(direction):
+    loud = _table("unchanged")
+    for figure in ("rank_1", "rank_5", "map_at_r"):
+        for weighing in ("", "_patient"):
+            for attacker in ("frozen", "worst"):
+                line = loud[f"{figure}{weighing}.{direction}.{attacker}.v1"]
+                assert line.value > 0.99
+                curve = line.extra[f"{figure}_at_gallery"]
+                assert list(curve) == ["10", "30", "71"] and min(curve.values()) > 0.99
+
+
+def test_it_is_silent_on_noise_and_on_shuffled_patients():
+    case = judged("unchanged")
+    records = case.real.cohort.records
+    ids = np.random.default_rng(0).permutation([r.patient_id for r in records])
+    renamed = tuple(replace(r, patient_id=str(name)) for r, name in zip(records, ids, strict=True))
+    shuffled = Judged(RealImages(Cohort(renamed, findings=("Effusion",)), case.real.pixels), case.release)
+    for table in (_table("noise", n_boot=300), _table("unchanged", shuffled, n_boot=300)):
+        lines = [table[f"{f}.{d}.frozen.v1"] for f in ("rank_1", "rank_1_patient") for d in DIRECTIONS]
+        assert all(_silent(line) for line in lines)
+        assert all(table[f"rank_5.{direction}.worst.v1"].value < 0.3 for direction in DIRECTIONS)  # 0.13 at chance
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_patients_weigh_alike_in_lines_of_patients(direction):
+    """Blurred images that are found now and then; some patients have more of them than others."""
+    case = _unbalanced("unchanged")
+    noise = np.random.default_rng(5).random(case.release.pixels.shape)
+    pixels = (0.15 * case.release.pixels + 0.85 * noise).astype(np.float32)
+    case = Judged(case.real, case.release.with_pixels(pixels))
+    table = _table("unchanged", case)
+    patient = case.real.cohort.patient_index
+    sides = [flat(pixels).astype(float), flat(case.real.pixels).astype(float)]
+    queries, gallery = sides if direction == "released_in_real" else sides[::-1]
+    found = identify(gallery, patient, queries=queries)
+    for figure, values in (("rank_1", found.rank < 1.5), ("map_at_r", found.average_precision_at_r)):
+        by_patient = [np.mean(values[found.patient == p]) for p in np.unique(found.patient)]
+        line = table[f"{figure}_patient.{direction}.frozen.v1"]
+        assert line.value == pytest.approx(np.mean(by_patient), abs=1e-5)
+        assert table[f"{figure}.{direction}.frozen.v1"].value == pytest.approx(np.mean(values), abs=1e-5)
+        assert line.value != table[f"{figure}.{direction}.frozen.v1"].value
+        assert line.extra[f"{figure}_at_gallery"]["59"] == pytest.approx(line.value, abs=1e-5)
+    expected = patient_bootstrap(
+        lambda w: float(np.average(found.rank < 1.5, weights=w)), found.patient, 50, CONTEXT.seed
+    )
+    shown = table[f"rank_1.{direction}.frozen.v1"]
+    assert (shown.low, shown.high) == pytest.approx((expected.low, expected.high), abs=1e-5)
+
+
+class _Noisy(FrozenAttacker):
+    """Another projection with each seed."""
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        basis = np.random.default_rng(seed).normal(size=(32 * 32, 3)).astype(np.float32)
+        self.use(lambda pixels: flat(pixels) @ basis)
+
+
+def test_figures_are_means_over_seeds():
+    single = [_table("unchanged", seeds=(seed,), noisy=_Noisy) for seed in (0, 1, 2)]
+    all_seeds = _table("unchanged", seeds=(0, 1, 2), noisy=_Noisy)
+    for figure in ("rank_1", "map_at_r_patient"):
+        name = f"{figure}.released_in_real.noisy.v1"
+        assert len({table[name].value for table in single}) > 1
+        assert all_seeds[name].value == pytest.approx(np.mean([table[name].value for table in single]), abs=1e-5)
+        key = f"{figure.removesuffix('_patient')}_at_gallery"
+        curves = [table[name].extra[key]["30"] for table in single]
+        assert all_seeds[name].extra[key]["30"] == pytest.approx(np.mean(curves), abs=1e-5)
+        assert all_seeds[name].extra["n_seeds"] == 3
+    one, three = (_table("unchanged", _unbalanced("noise"), seeds=seeds) for seeds in ((0,), (0, 1, 2)))
+    for name, line in one.items():
+        assert (line.value, line.low, line.high) == (three[name].value, three[name].low, three[name].high)
+
+
+def test_what_cannot_be_asked_is_refused():
+    with pytest.raises(UsageError, match="GM-U316"):
+        RetrievalAttack(AttackerPool({"frozen": FrozenAttacker}), ())
+    case = judged("unchanged")
+    alone = released(case.real.take(np.arange(0, len(case.real), 3)), "unchanged")
+    with pytest.raises(UsageError, match="GM-U327"):
+        _table("unchanged", alone)
 
 
 def test_an_inverted_identity_is_found_at_the_far_end():

@@ -255,10 +255,15 @@ def test_generated_and_k_to_one_releases_are_judged_by_what_makes_sense(case, tm
     results = {r.name: r for r in _run(case, "unchanged", tmp_path / "k", links=links)}
     left_out = results["verification_left_out.v1"]
     assert left_out.value is None and "k_to_one" in left_out.extra["reason"]
-    assert "who are not" in results["presence_left_out.v1"].extra["reason"], "every patient is among the sources"
+    # Every patient is among the sources: half of them are left out, with all their images.
+    presence = results["presence_auc.worst.v1"]
+    assert presence.extra["members"] == presence.extra["non_members"] == 4 and presence.extra["released_images"] == 12
     assert any(name.startswith("memorised_share") for name in results)
     no_links = tmp_path / "generated"
     shutil.copytree(case / "unchanged", no_links)
     results = {r.name: r for r in _run(case.parent / case.name, str(no_links), tmp_path / "g")}
     assert "generated" in results["inversion_left_out.v1"].extra["reason"]
+    presence = results["presence_auc.worst.v1"]
+    assert (presence.extra["members"], presence.extra["non_members"]) == (4, 8)
+    assert "auc_of_unreleased" in presence.extra
     assert any(name.startswith("memorised_share") for name in results)

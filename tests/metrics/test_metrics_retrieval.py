@@ -48,6 +48,59 @@ def test_ranks_and_map_are_those_of_the_double_loop(noise):
     assert table.precision_at_1() == table.rank_k(1)
 
 
+@pytest.mark.parametrize("per_patient", [False, True])
+def test_map_at_r_of_a_gallery_size_is_the_mean_over_drawn_galleries(per_patient):
+    rng = np.random.default_rng(4)
+    patients = np.repeat(np.arange(12), [2, 3, 4, 5] * 3)
+    n = len(patients)
+    embeddings = rng.normal(size=(12, 5))[patients] + 0.9 * rng.normal(size=(n, 5))
+    table = identify(embeddings, patients)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+    def drawn_once(q: int, size: int) -> float:
+        mates = [i for i in range(n) if patients[i] == patients[q] and i != q]
+        others = [i for i in range(n) if patients[i] != patients[q]]
+        gallery = mates + list(rng.choice(others, size=max(size - len(mates), 0), replace=False))
+        ranked = sorted(gallery, key=lambda i: -float(unit[i] @ unit[q]))
+        hits = np.array([i in mates for i in ranked[: len(mates)]])
+        precision = np.cumsum(hits) / np.arange(1, len(mates) + 1)
+        return float((precision * hits).sum() / len(mates))
+
+    weights = table.weights(per_patient)
+    for size in (3, 12):
+        naive = [np.mean([drawn_once(q, size) for _ in range(150)]) for q in table.query]
+        found = table.map_at_r_at_gallery(size, per_patient=per_patient)
+        assert found == pytest.approx(np.average(naive, weights=weights), abs=0.01)
+    assert table.map_at_r_at_gallery(1, per_patient=per_patient) == 1.0, "matches alone"
+    assert table.map_at_r_at_gallery(n - 1, per_patient=per_patient) == pytest.approx(
+        table.map_at_r(per_patient=per_patient)
+    )
+    with pytest.raises(UsageError, match="GM-U222"):
+        table.map_at_r_at_gallery(0)
+
+
+def test_with_one_match_each_map_at_r_is_rank_1_at_every_size():
+    rng = np.random.default_rng(6)
+    patients = np.repeat(np.arange(300), 2)
+    embeddings = rng.normal(size=(300, 6))[patients] + 0.8 * rng.normal(size=(600, 6))
+    table = identify(embeddings, patients)
+    for size in (2, 10, 100, 599):
+        assert table.map_at_r_at_gallery(size) == pytest.approx(table.rank_k_at_gallery(size), abs=1e-9)
+
+
+def test_others_before_each_match_are_counted():
+    angles = np.deg2rad([0, 10, 5, 40, 20])  # the query, its match, another, its match, another
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    table = identify(embeddings, np.array([0, 0, 1, 0, 2]), asked=np.array([True, False, False, False, False]))
+    assert table.above.tolist() == [[1, 2]]
+    assert table.average_precision_at_r.tolist() == [0.5 * 0.5]
+
+
+def test_a_gallery_of_the_patient_alone():
+    table = identify(np.eye(3), np.zeros(3, dtype=int))
+    assert table.rank_k_at_gallery(2) == table.map_at_r_at_gallery(2) == 1.0
+
+
 def test_pairs_do_not_cross_folders():
     """The nearest image of the same patient in another folder must not help."""
     embeddings = np.eye(4)
