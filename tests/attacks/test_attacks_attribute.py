@@ -64,12 +64,14 @@ def test_every_attribute_rings_on_unchanged_images(attribute):
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-@pytest.mark.parametrize("control", ["noise", "shuffled patients"])
-def test_every_attribute_is_silent_where_nothing_is_of_the_patient(attribute, control):
-    if control == "noise":
-        lines = _lines("noise", released(portraits("t"), "noise", seed=9))
-    else:
-        lines = _lines("unchanged", shuffled(released(portraits("t"), "unchanged")))
+def test_every_attribute_is_silent_on_noise(attribute):
+    # What the network makes of real images says nothing here: it was chosen on V2, by noise.
+    assert is_silent(_lines("noise", released(portraits("t"), "noise", seed=9))[f"attribute_auc.{attribute}.v1"])
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_every_attribute_is_silent_on_shuffled_patients(attribute):
+    lines = _lines("unchanged", shuffled(released(portraits("t"), "unchanged")))
     assert is_silent(lines[f"attribute_auc.{attribute}.v1"])
     assert lines[f"attribute_auc_real.{attribute}.v1"].low > 0.8, "there was something to find"
 
