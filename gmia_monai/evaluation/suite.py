@@ -82,8 +82,7 @@ def make_attacks(
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
-        seeds: seeds of the attackers; attacks other than verification, retrieval, linkability, presence and the budget
-            use the first.
+        seeds: seeds of the attackers; attacks that train a network of their own, and memorisation, use the first.
         recipe: how adaptive attackers are refitted.
         train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples of each interval.
@@ -112,7 +111,7 @@ def make_attacks(
     classifiers = {"seeds": utility_seeds, "n_boot": n_boot, "device": device}
     makers: dict[str, Callable[[], Attack]] = {
         "verification": lambda: VerificationAttack(pool, **over_seeds),
-"retrieval": lambda: RetrievalAttack(pool, **over_seeds),
+        "retrieval": lambda: RetrievalAttack(pool, **over_seeds),
         "linkability": lambda: LinkabilityAttack(pool, **over_seeds),
         "singling_out": lambda: SinglingOutAttack(pool, **over_seeds),
         "presence": lambda: PresenceAttack(pool, **over_seeds),
