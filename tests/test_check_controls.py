@@ -45,6 +45,8 @@ def test_the_lines_of_the_full_run_ring():
     lines = read_results(ROOT / "bundle/docs/results/controls.jsonl")
     worst = next(line for line in lines if line.name == "membership_auc.worst.v1")
     assert worst.low > 0.5
-    found = {line.system: line for line in lines if line.name == "memorised_excess.pixels.v1"}
-    assert set(found) == {f"planted copies, {change}" for change in ("exact", "noise", "blur", "shift")}
-    assert found["planted copies, exact"].low > 0.15
+    for change in ("exact", "noise", "blur", "shift"):
+        # pixels miss what was shifted; encoders do not
+        name = f"memorised_excess.{'frozen' if change == 'shift' else 'pixels'}.v1"
+        found = next(line for line in lines if line.name == name and line.system == f"planted copies, {change}")
+        assert found.low > 0.15

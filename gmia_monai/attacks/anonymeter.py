@@ -47,7 +47,7 @@ from gmia_monai.metrics.intervals import Interval
 from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["AnonymeterAttack", "isolates", "linked", "mean_risk", "secrets"]
+__all__ = ["AnonymeterAttack", "distinct_guesses", "isolated", "linked", "mean_risk", "secrets"]
 
 NEIGHBOURS = 5
 _MARGINS = 41
@@ -55,15 +55,23 @@ Sides = tuple[Attempts, Attempts, Attempts]
 """Main, control and baseline."""
 
 
-def isolates(
+def isolated(
     similarity: Float[np.ndarray, "r n"], patient: Int[np.ndarray, "n"], threshold: Float[np.ndarray, "r"]
-) -> Bool[np.ndarray, "r"]:
-    """Whether exactly one patient has an image above each predicate's threshold."""
-    _, number = np.unique(patient, return_inverse=True)
-    best = np.full((len(similarity), number.max(initial=-1) + 1), -np.inf)
+) -> Int[np.ndarray, "r"]:
+    """The only patient who has an image above each predicate's threshold; -1 where there is none, or several."""
+    names, number = np.unique(patient, return_inverse=True)
+    best = np.full((len(similarity), len(names)), -np.inf)
     for image, p in enumerate(number):
         best[:, p] = np.maximum(best[:, p], similarity[:, image])
-    return np.asarray((best > threshold[:, None]).sum(axis=1) == 1)
+    above = best > threshold[:, None]
+    return np.where(above.sum(axis=1) == 1, names[above.argmax(axis=1)], -1)
+
+
+def distinct_guesses(isolated: Int[np.ndarray, "r"]) -> Attempts:
+    """Predicates that isolate the same patient are one guess: where released images tell nothing, all are the same
+    predicate, and its luck would count as often as there are images."""
+    right = len(np.unique(isolated[isolated >= 0]))
+    return Attempts(right, right + int((isolated < 0).sum()))
 
 
 def linked(
@@ -192,7 +200,7 @@ class AnonymeterAttack:
         released = space.released[images]
         threshold = self._reference(space.attacker, space.sign, released, self._knowledge) + margin
         found = [
-            isolates(space.compare(released, space.embed(side)), side.cohort.patient_index, threshold) for side in sides
+            isolated(space.compare(released, space.embed(side)), side.cohort.patient_index, threshold) for side in sides
         ]
         # Without the release: balls about the attacker's own real images, with the same rule.
         rng = np.random.default_rng(space.seed)
@@ -201,13 +209,13 @@ class AnonymeterAttack:
         between = space.compare(own[drawn], own)
         patient = self._knowledge.own.real.cohort.patient_index
         between[patient[drawn][:, None] == patient[None]] = -np.inf
-        naive = isolates(
+        naive = isolated(
             space.compare(own[drawn], space.embed(sides[0])),
             sides[0].cohort.patient_index,
             between.max(axis=1) + margin,
         )
-        main_found, control_found = (_attempts(f) for f in found)
-        return main_found, control_found, _attempts(naive)
+        main_found, control_found = (distinct_guesses(f) for f in found)
+        return main_found, control_found, distinct_guesses(naive)
 
     # -- linkability -------------------------------------------------------------------------------------------------
     def _linkability(self, space: _Space, judged: Judged, control: RealImages) -> Sides:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from attack_cohorts import judged, knowledge, real_images
 
-from gmia_monai.attacks.anonymeter import AnonymeterAttack, isolates, linked, mean_risk, secrets
+from gmia_monai.attacks.anonymeter import AnonymeterAttack, distinct_guesses, isolated, linked, mean_risk, secrets
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
@@ -32,14 +32,18 @@ def _table(system: str, case: Judged | None = None, seeds: Sequence[int] = (0, 1
 def test_counts_are_those_of_loops():
     rng = np.random.default_rng(0)
     similarity, patient, threshold = rng.random((9, 12)), rng.integers(0, 5, 12), rng.random(9) * 0.3 + 0.7
-    found = isolates(similarity, patient, threshold)
+    found = isolated(similarity, patient, threshold)
     for r in range(9):
         inside = {patient[i] for i in range(12) if similarity[r, i] > threshold[r]}
-        assert found[r] == (len(inside) == 1)
+        assert found[r] == (inside.pop() if len(inside) == 1 else -1)
     record = rng.integers(0, 12, 9)
     near = linked(similarity, record, k=3)
     for r in range(9):
         assert near[r] == (record[r] in sorted(range(12), key=lambda j: -similarity[r, j])[:3])  # noqa: B023
+
+
+def test_predicates_that_isolate_the_same_person_are_one_guess():
+    assert distinct_guesses(np.array([3, 3, -1, 5, -1, 3])) == (2, 4)
 
 
 @pytest.mark.parametrize("system", ["unchanged", "negative"])
