@@ -20,7 +20,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.metrics.results import Result, RunContext
 
 FAST = Schedule(steps=60, lr=3e-3, validate_every=20)
-LONGER = Schedule(steps=90, lr=3e-3, validate_every=30)
+LONGER = Schedule(steps=200, lr=3e-3, validate_every=40)
 CONTEXT = RunContext("x", "p")
 
 
