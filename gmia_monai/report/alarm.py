@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, fisher_exact, norm
+from scipy.stats import binomtest, norm
 
 from gmia_monai.metrics.results import Result
 from gmia_monai.report.cells import DASH, System, interval, number, row
@@ -32,7 +32,7 @@ class Figure:
         attack: of :data:`CHANCE`.
         line: the result line.
         chance: its value where nothing is found.
-        p: two-sided p-value of its being chance (of memorisation: that no more is copied than of unseen images).
+        p: two-sided p-value of its being chance; of a risk or an excess, 1 where its interval holds 0 or less.
         rings: whether its interval lies on the side of chance where something is found.
     """
 
@@ -45,7 +45,7 @@ class Figure:
 
 def _from_interval(line: Result, chance: float) -> float:
     assert line.value is not None and line.low is not None and line.high is not None
-    if line.value == chance or (chance == 0.0 and line.low <= 0.0):  # a risk is never below 0
+    if line.value == chance or (chance == 0.0 and line.low <= 0.0):  # less than no risk is no find
         return 1.0
     width = line.value - line.low if line.value > chance else line.high - line.value
     return float(2 * norm.sf(_HALF_WIDTH * abs(line.value - chance) / max(width, 1e-12)))
@@ -55,14 +55,6 @@ def _exact(line: Result, chance: float) -> float:
     """Each image hides with a known chance."""
     assert line.value is not None
     return float(binomtest(round(line.value * line.n_images), line.n_images, chance).pvalue)
-
-
-def _more_copies(line: Result, chance: float) -> float:
-    """Copies among released images and among as many unseen real ones."""
-    assert line.value is not None
-    n = line.n_images
-    copies, unseen = (round(share * n) for share in (line.value, chance))
-    return float(fisher_exact([[copies, n - copies], [unseen, n - unseen]], "greater").pvalue)
 
 
 @dataclass(frozen=True)
@@ -117,9 +109,8 @@ CHANCE: dict[str, Asked] = {
         r"hidden_rate_two_sided\.T2\.\w+\.v1", _places(lambda n: 1 - 2 / (n + 1)), _exact, finds_below=True
     ),
     "presence": Asked(r"presence_auc\.(?!worst)[\w.]+\.v1", _is(0.5)),
-    # Of patients (``membership_auc_patient``) no line says what the signal finds without the release.
-    "membership": Asked(r"membership_auc\.(?!worst)\w+\.v1", _says("auc_without_release", 0.5)),
-    "memorisation": Asked(r"memorised_share\.\w+\.v1", _says("share_of_real_held_out"), _more_copies),
+    "membership": Asked(r"membership_auc(_patient)?\.(?!worst)\w+\.v1", _says("auc_without_release", 0.5)),
+    "memorisation": Asked(r"memorised_excess\.\w+\.v1", _is(0.0)),
     "attribute": Asked(r"attribute_auc\.\w+\.v1", _is(0.5)),
     "inversion": Asked(r"inversion_auc\.T[12]\.v1", _is(0.5)),
     "singling out, Anonymeter": Asked(r"anonymeter_singling_out_risk\.\w+\.v1", _is(0.0)),
@@ -187,11 +178,12 @@ def _of_profile(systems: Mapping[str, System]) -> list[str]:
         f"Each attack on unchanged images, where it has to ring, and on noise{shuffled}, where it has to be silent. "
         f"All figures of all attackers of a release are asked at once ({counts}), so p-values are Holm's; silent: p of "
         f"at least 0.05; {DASH}: no line, or none that says what chance gives. Chance of membership is what the same "
-        "signal finds where the released images are exchanged for real ones of strangers, taken as it stands; chance "
-        "of memorisation is the share of unseen real images that count as copies, and only more than that is a find. "
-        "These two attacks do not ring on unchanged images: memorisation is checked on planted copies and `membership` "
-        "on an overfitted auto-encoder, both on the synthetic cohort of the tests; what `results.md` holds of "
-        "membership is another attack, the likelihood ratio on a small auto-encoder.",
+        "signal finds where the released images are exchanged for real ones of strangers, taken as it stands; "
+        "memorisation is asked for the excess of copies over unseen real images. These two attacks do not ring on "
+        "unchanged images: their positive controls are an auto-encoder that learned a few patients by heart and "
+        "planted copies, on the synthetic cohort in the tests and, where `results.md` has a section of positive "
+        "controls, on real radiographs. The likelihood-ratio attack on a small auto-encoder in `results.md` is another "
+        "attack.",
         "\n".join(rows),
     ]
 

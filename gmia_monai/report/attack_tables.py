@@ -25,6 +25,7 @@ from gmia_monai.report.cells import (
 __all__ = ["SECTIONS", "Section", "section_parts"]
 
 _YEARS = ("under_1", "1_to_2", "2_to_5", "5_to_10", "10_or_more")
+_MEMORISED_BY = ("pixels", "frozen", "snn", "arcface")
 _SUBGROUP = "verification_auc_subgroup.T1.worst."
 
 
@@ -128,8 +129,10 @@ def _linkability(side: str, threat: str) -> Columns:
         return _by(threat, f1, f"linkability_{name}.{side}.{{}}.v1", "balanced", show=show)
 
     def threshold(result: Result) -> str:
-        value, sign = result.extra.get("threshold"), result.extra.get("sign")
-        return DASH if value is None else number(float(value)) + (", sign turned" if sign == -1.0 else "")
+        extra = result.extra
+        values = extra.get("thresholds") or [extra[key] for key in ("threshold",) if key in extra]
+        shown = ", ".join(number(float(value)) for value in values)
+        return shown + (" (sign turned)" if shown and extra.get("sign") == -1.0 else "") or DASH
 
     paper = {
         f"paper's {label}": line(f"paper_linkability_{name}.{side}.frozen.v1", "balanced", None, show=plain)
@@ -270,11 +273,12 @@ SECTIONS = (
     ),
     Section(
         "Linkability",
-        "Verdicts by one threshold, that of the highest F1 on V2, on pairs of one person and of two (random "
+        "Verdicts by a threshold, that of the highest F1 on V2, on pairs of one person and of two (random "
         "negatives) of equal weight: 0.5 accuracy and 0.667 F1 are had without looking. The attacker has the highest "
         "AUC on V2 under the threat model. FAR: pairs of two people that are accepted; FRR: pairs of one that are not. "
-        "Beside it the paper's figures of the same release by the optimiser's own encoder and the threshold of real "
-        "pairs; its outer ones have no pairs of two people, so that accuracy and TAR are one number.",
+        "One threshold an attacker seed. Beside it the paper's figures of the same release by the optimiser's own "
+        "encoder and the threshold of real pairs; its outer ones have no pairs of two people, so that accuracy and TAR "
+        "are one number.",
         {
             f"{side.capitalize()} ({threat}), {what}:": _linkability(side, threat)
             for side, (threat, what) in _INNER_OUTER.items()
@@ -326,8 +330,12 @@ SECTIONS = (
     Section(
         "Memorisation",
         "Share of released images that are nearer to a training image than 99 % of unseen real images of V2 are, by "
-        "pixels and by encoders; in brackets the share of unseen real images of the judged role that are.",
-        {"": {by: _memorised(by) for by in ("pixels", "frozen", "snn", "arcface")}},
+        "pixels and by encoders; in brackets the share of unseen real images of the judged role that are. Excess: the "
+        "difference of the two.",
+        {
+            "": {by: _memorised(by) for by in _MEMORISED_BY},
+            "Excess:": {by: line(f"memorised_excess.{by}.v1") for by in _MEMORISED_BY},
+        },
     ),
     Section(
         "Attributes",

@@ -20,11 +20,16 @@ ATTACKERS = {
     "frozen": "uses the encoder that the system optimised against",
     "snn": "uses a Siamese network trained on real images",
     "arcface": "uses an ArcFace network trained on real images",
+    "linear": "fits a linear map from embeddings of released images to those of real ones",
+    "linear_snn": "fits a linear map from a Siamese network's embeddings of released images to those of real ones",
+    "linear_frozen": "fits a linear map from the optimiser's own embeddings of released images to those of real ones",
     "adaptive_released": "retrains a network on pairs of released images of other people",
     "adaptive_cross": "retrains a network on released and real images of other people",
     "adaptive_cross_snn": "retrains a Siamese network on released and real images of other people",
     "adaptive_cross_frozen": "retrains the optimiser's own encoder on released and real images of other people",
+    "adaptive_source": "retrains a network on released images of other people and their very sources",
     "averaging": "scores several images of a person together",
+    "fusion": "weighs the evidence of all attackers together",
     "owner": "has the system itself and retrains a network on as many releases as wanted",
 }
 

@@ -241,8 +241,9 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "Released images beside their sources; KID and drifts under the networks named.",
         ),
         "Memorisation": (
-            "memorised_share",
-            "Share of released images that are nearer to a training image than all but 1 % of unseen real images are.",
+            ("memorised_share", "memorised_excess"),
+            "Share of released images that are nearer to a training image than all but 1 % of unseen real images are, "
+            "and its excess over the share of unseen real images of the judged role.",
         ),
         "Attributes": (
             "attribute_auc",

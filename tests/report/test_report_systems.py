@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from gmia_monai.attacks.attackers import ATTACKERS
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import Interval
 from gmia_monai.metrics.results import Result, RunContext, append_results
+from gmia_monai.report import plain_words
 from gmia_monai.report.systems import main, systems_markdown
 
 SHARED = {"n_patients": 10, "n_images": 20}
@@ -178,7 +180,7 @@ def test_tables_of_attacks_show_whom_v2_chose():
     lines = [
         _reid("verification_auc.T3.snn.v1", 0.6, 0.7),
         _reid("verification_auc.T3.owner.v1", 0.9, 0.65),
-        _line("linkability_f1.inner.snn.v1", 0.7, "balanced", "snn", threshold=0.25, sign=-1.0),
+        _line("linkability_f1.inner.snn.v1", 0.7, "balanced", "snn", thresholds=[0.25, 0.5], sign=-1.0),
         _line("linkability_f1.inner.owner.v1", 0.9, "balanced", "owner", threshold=0.5, sign=1.0),
         _line("linkability_f1.inner.worst.v1", 0.2, "balanced"),
         _line("linkability_far.inner.snn.v1", 0.4, "balanced", "snn"),
@@ -196,7 +198,7 @@ def test_tables_of_attacks_show_whom_v2_chose():
     page = systems_markdown(lines)
     [inner] = [t for t in _tables(page, "F1") if t["x"].startswith("0.7")]
     assert inner["x"] == "0.700 [0.690, 0.710]"
-    assert _rows(page, "threshold")["x"] == "0.250, sign turned" and _rows(page, "FAR")["x"].startswith("0.400")
+    assert _rows(page, "threshold")["x"] == "0.250, 0.500 (sign turned)" and _rows(page, "FAR")["x"].startswith("0.400")
     assert _rows(page, "paper's F1")["x"] == "0.300" and "Outer (T2)" not in page
     assert _rows(page, "TAR at FAR 1 %")["x"].startswith("0.330")
     assert _rows(page, "10 or more")["x"].startswith("0.770") and _rows(page, "under 1")["x"] == "–"
@@ -215,6 +217,8 @@ def test_tables_of_the_other_attacks():
         _line("inversion_gain.T1.v1", 0.05, "matched", beats_release=True),
         _line("inversion_gain.T2.v1", -0.1, None, beats_release=False),
         _line("memorised_share.pixels.v1", 0.1, share_of_real_held_out=0.02),
+        _line("memorised_excess.pixels.v1", 0.08),
+        _line("hidden_rate_person.T2.adaptive_cross.v1", 0.6),
         _line("anonymeter_singling_out_risk.snn.v1", 0.1, who="snn", better_than_baseline=True),
         _line("anonymeter_singling_out_risk.frozen.v1", 0.4, who="frozen", better_than_baseline=False),
         _line("anonymeter_inference_risk.age.snn.v1", 0.2, who="snn"),
@@ -226,9 +230,16 @@ def test_tables_of_the_other_attacks():
     assert _rows(page, "AUC, real")["x"].startswith("0.950") and _rows(page, "most frequent class")["x"] == "0.550"
     assert [t["x"] for t in _tables(page, "beats the release")] == ["yes", "no"]
     assert _rows(page, "AUC, output")["x"].startswith("0.700") and _rows(page, "judge")["x"] == "arcface"
-    assert _rows(page, "pixels")["x"] == "0.100 [0.090, 0.110] (0.020)"
+    shares, excess = (t["x"] for t in _tables(page, "pixels"))
+    assert shares == "0.100 [0.090, 0.110] (0.020)" and excess == "0.080 [0.070, 0.090]"
+    assert _rows(page, "hidden person")["x"].startswith("0.600")
     assert _rows(page, "singling out")["x"] == "0.400 [0.390, 0.410] * frozen of 2"
     assert _rows(page, "age")["x"].endswith("snn of 1")
     membership = _tables(page, "membership worst (without release)")
     assert [t["x"] for t in membership] == ["0.650 [0.640, 0.660] (0.610)", "loss_pixels"]
     assert _tables(page, "attacker")[-1]["x"] == "owner largest"
+
+
+def test_every_attacker_of_the_suite_is_described():
+    pixels = {name for name in ATTACKERS if name != "metadata"}
+    assert pixels <= set(plain_words.ATTACKERS)

@@ -58,6 +58,18 @@ def test_coverages_are_said_to_have_intervals_of_another_kind():
     assert "simulated data sets" not in results_markdown(_results())
 
 
+def test_positive_controls_stand_apart():
+    context, shared = RunContext("auto-encoder, by heart", "cxr64"), {"n_patients": 9, "n_images": 9}
+    lines = [
+        context.result("membership_auc.worst.v1", 0.99, **shared),
+        context.result("memorised_excess.pixels.v1", 0.2, system="planted copies, blur", **shared),
+        context.result("membership_auc.lira.v1", 0.85, system="small auto-encoder", **shared),
+    ]
+    sections = results_markdown(lines).split("\n## ")
+    [controls] = [part for part in sections if part.startswith("Positive controls")]
+    assert "0.990" in controls and "planted copies, blur" in controls and "lira" not in controls
+
+
 def test_a_page_without_results_says_so():
     assert "No result lines yet" in results_markdown([])
 
