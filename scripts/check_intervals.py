@@ -15,18 +15,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import norm
 
 from gmia_monai.data import Cohort
 from gmia_monai.data.cohort import ImageRecord
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
+from gmia_monai.evaluation.arms import Arm, loss_lines
 from gmia_monai.metrics.classification import score_findings
 from gmia_monai.metrics.intervals import (
     Interval,
-    pair_bootstrap_auc,
+    pair_bootstrap,
     pair_bootstrap_over_seeds,
     patient_bootstrap,
+    patient_counts,
+    rate_interval,
     wilson_interval,
 )
 from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
@@ -73,15 +77,23 @@ def pair_scores(cohort: Cohort, noise: float, rng: np.random.Generator) -> tuple
     return pairs, -np.linalg.norm(released[pairs.first] - real[pairs.second], axis=1)
 
 
-def pair_auc(n_patients: int, noise: float) -> Setting:
-    """Verification AUC of one attacker."""
+def pair_figure(n_patients: int, noise: float, figure: Callable[[SortedScores, np.ndarray], float]) -> Setting:
+    """A figure of one attacker."""
 
     def draw(rng: np.random.Generator) -> Interval:
         pairs, scores = pair_scores(cohort_of(n_patients, rng), noise, rng)
+        table = SortedScores(scores, pairs.same)
         at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight)
-        return pair_bootstrap_auc(scores, *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
+        found = pair_bootstrap(lambda w: figure(table, w), *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
+        return rate_interval(found, pairs.n_positive_patients)
 
-    return Setting(n_patients, draw, _large_auc(noise))
+    truths = [figure(SortedScores(scores, pairs.same), pairs.weight) for pairs, scores in _large(noise)]
+    return Setting(n_patients, draw, float(np.mean(truths)))
+
+
+def pair_auc(n_patients: int, noise: float) -> Setting:
+    """Verification AUC of one attacker."""
+    return pair_figure(n_patients, noise, lambda table, w: table.auc(w))
 
 
 def pair_auc_over_seeds(n_patients: int, noise: float, spread: float, n_seeds: int = 3) -> Setting:
@@ -142,6 +154,31 @@ def macro_auroc(n_patients: int) -> Setting:
     )
 
 
+def utility_loss(n_patients: int, spread: float, n_seeds: int = 5) -> Setting:
+    """AUROC that a finding loses by a release: classifiers of several seeds, more or less good by chance, in pairs."""
+    strengths, own = (1.8, 1.5), 0.3
+
+    def draw(rng: np.random.Generator) -> Interval:
+        patient = cohort_of(n_patients, rng).patient_index
+        prone, looks = rng.standard_normal((2, n_patients))
+        labels = (prone[patient] + rng.standard_normal(len(patient)) > np.sqrt(2) * norm.isf(RATES[0])).astype(float)
+        shared = looks[patient] + rng.standard_normal(len(patient))
+        weights = patient_counts(n_patients, N_BOOT, int(rng.integers(1 << 31)))[:, patient]
+        arms = []
+        for strength in strengths:
+            chance = spread * rng.standard_normal((n_seeds, 1)), own * rng.standard_normal((n_seeds, len(patient)))
+            scores = (strength + chance[0]) * labels + shared + chance[1]
+            said, thresholds = expit(scores)[..., None], np.full((n_seeds, 1), 0.5)
+            arms.append(Arm(said, labels[:, None], thresholds, weights, patient, ("finding",)))
+        line = next(loss_lines(*arms, "simulation", 1, np.array([False]), RunContext("simulation", "none"), ("auroc",)))
+        return Interval(*(np.nan if x is None else x for x in (line.value, line.low, line.high)))
+
+    # the difference of two Gaussian scores of variance 2 + own^2 each, whose shift is Gaussian, too
+    scale = np.sqrt(2 * (2 + own**2) + spread**2)
+    real, released = (float(norm.cdf(strength / scale)) for strength in strengths)
+    return Setting(n_patients, draw, real - released)
+
+
 def image_mean(n_patients: int) -> Setting:
     """Mean over images of a skewed figure that patients with many images have more of."""
 
@@ -157,15 +194,17 @@ def image_mean(n_patients: int) -> Setting:
     return Setting(n_patients, draw, float((counts**2 * share).sum() / (counts * share).sum() + 1.0))
 
 
-def proportion(n_patients: int, rate: float, wilson: bool) -> Setting:
-    """Share of patients, one outcome each, by Wilson's interval or by the bootstrap."""
+def proportion(n_patients: int, rate: float, how: str) -> Setting:
+    """Share of patients, one outcome each, by ``wilson`` or by the bootstrap, ``bounded`` or ``unbounded``."""
 
     def draw(rng: np.random.Generator) -> Interval:
         hits = rng.random(n_patients) < rate
-        if wilson:
+        if how == "wilson":
             return wilson_interval(int(hits.sum()), n_patients)
+        drawn = {"n_boot": N_BOOT, "seed": int(rng.integers(1 << 31))}
+        bounds = (0.0, 1.0) if how == "bounded" else None
         return patient_bootstrap(
-            lambda w: float(np.average(hits, weights=w)), np.arange(n_patients), N_BOOT, int(rng.integers(1 << 31))
+            lambda w: float(np.average(hits, weights=w)), np.arange(n_patients), **drawn, bounds=bounds
         )
 
     return Setting(n_patients, draw, rate)
@@ -191,11 +230,18 @@ SETTINGS: dict[str, Callable[[], Setting]] = {
     "pair_bootstrap.strong_attacker_40_patients": lambda: pair_auc(40, 0.7),
     "pair_bootstrap_over_seeds.seeds_alike": lambda: pair_auc_over_seeds(150, 0.7, 0.1),
     "pair_bootstrap_over_seeds.seeds_apart": lambda: pair_auc_over_seeds(150, 0.7, 0.7),
+    "pair_bootstrap.equal_error_rate": lambda: pair_figure(150, 0.7, lambda table, w: table.eer(w)),
+    "pair_bootstrap.tar_at_far_1pct": lambda: pair_figure(
+        150, 0.7, lambda table, w: table.curve(w).tar_at_far(0.01).value
+    ),
+    "intervals_over_seeds.utility_loss_seeds_alike": lambda: utility_loss(150, 0.03),
+    "intervals_over_seeds.utility_loss_seeds_apart": lambda: utility_loss(150, 0.2),
     "patient_bootstrap.macro_auroc": lambda: macro_auroc(150),
     "patient_bootstrap.image_mean": lambda: image_mean(150),
-    "patient_bootstrap.share_2_percent": lambda: proportion(150, 0.02, wilson=False),
-    "wilson_interval.share_2_percent": lambda: proportion(150, 0.02, wilson=True),
-    "wilson_interval.share_30_percent": lambda: proportion(150, 0.3, wilson=True),
+    "patient_bootstrap.share_2_percent": lambda: proportion(150, 0.02, "unbounded"),
+    "patient_bootstrap.bounded_share_2_percent": lambda: proportion(150, 0.02, "bounded"),
+    "wilson_interval.share_2_percent": lambda: proportion(150, 0.02, "wilson"),
+    "wilson_interval.share_30_percent": lambda: proportion(150, 0.3, "wilson"),
     "residual_risk.some": lambda: risk(309, 0.3, 155, 0.1),
     "residual_risk.none": lambda: risk(309, 0.1, 155, 0.1),
 }

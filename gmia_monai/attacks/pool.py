@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
+from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker, EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge
 from gmia_monai.errors import UsageError
 
@@ -50,6 +50,8 @@ class AttackerPool:
         if (name, seed) not in self._fitted:
             started = time.monotonic()
             attacker = self._makers[name]()
+            if isinstance(attacker, CombiningAttacker):
+                attacker.fitted = self.fitted
             attacker.fit(knowledge, seed)
             self._fitted[name, seed] = attacker
             _log.info("attacker %s, seed %d: fitted in %.0f s", name, seed, time.monotonic() - started)

@@ -1,7 +1,8 @@
 """Classifiers of several seeds on a test list, and the paired difference of two such arms.
 
-Rows of weights say how often each test image counts: the first row once, the others as its patients are drawn; the
-seeds are drawn likewise. Two arms that share the draws share what chance does to them, which the difference loses.
+Rows of weights say how often each test image counts: the first row once, the others as its patients are drawn. Two
+arms that share the draws share what chance does to them, which the difference loses. The difference is taken seed by
+seed, and its interval has the margin of the seeds: see :func:`gmia_monai.metrics.intervals.intervals_over_seeds`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from gmia_monai.metrics.intervals import Interval, percentile_interval
+from gmia_monai.metrics.intervals import Bounds, Interval, intervals_over_seeds
 from gmia_monai.metrics.multilabel import FIGURES, resampled_figures
 from gmia_monai.metrics.results import Result, RunContext
 
@@ -21,6 +22,8 @@ __all__ = ["MARGIN", "MIN_SEEDS", "Arm", "arm_lines", "loss_lines"]
 MARGIN = 0.02
 MIN_SEEDS = 5
 COMPARED = ("auroc", "ap", "accuracy", "f1")
+_OF_A_FIGURE: Bounds = (0.0, 1.0)
+_OF_A_LOSS: Bounds = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,6 @@ class Arm:
         labels: 0, 1 or ``nan``.
         thresholds: of each seed's classifier, from the choice role.
         weights: rows of weights of the images.
-        seed_weights: as many rows of weights of the seeds.
         patients: patient of each image; None where an image has several or none.
         findings: names of the columns.
     """
@@ -41,7 +43,6 @@ class Arm:
     labels: Float[np.ndarray, "n k"]
     thresholds: Float[np.ndarray, "seeds k"]
     weights: Float[np.ndarray, "rows n"]
-    seed_weights: Float[np.ndarray, "rows seeds"]
     patients: Shaped[np.ndarray, "n"] | None
     findings: tuple[str, ...]
 
@@ -108,11 +109,11 @@ def arm_lines(
         extra = _left_out(arm, enough)
         if name == "ece":  # chance within bins adds to it in each resample anew, so no resample is centred on its value
             figure, extra = figure[:, :1], extra | {"no_interval": "a resample inflates the calibration error"}
-        yield _line(f"utility_macro_{name}.{part}.v1", figure, scored, extra, context)
+        yield _line(f"utility_macro_{name}.{part}.v1", figure, scored, extra, context, _OF_A_FIGURE)
     looked_for = arm.only(paper & arm.enough(1))
     if looked_for.findings:
         for name, figure in looked_for.figures(COMPARED).items():
-            yield _line(f"utility_paper_{name}.{part}.v1", figure, looked_for, {}, context)
+            yield _line(f"utility_paper_{name}.{part}.v1", figure, looked_for, {}, context, _OF_A_FIGURE)
 
 
 def loss_lines(
@@ -136,15 +137,17 @@ def loss_lines(
         return
     ours, theirs = real.only(enough), released.only(enough)
     found = [arm.figures(figures) for arm in (ours, theirs)]
-    for name in figures:
-        difference = found[0][name] - found[1][name]
-        extra = _left_out(released, enough) | {"real": _rounded(found[0][name]), "released": _rounded(found[1][name])}
-        yield _line(f"utility_macro_{name}_loss.{part}.v1", difference, theirs, extra, context, claim=name == "auroc")
+    for figure in figures:
+        one, other = (of_arm[figure] for of_arm in found)
+        extra = _left_out(released, enough) | {"real": _rounded(one), "released": _rounded(other)}
+        name = f"utility_macro_{figure}_loss.{part}.v1"
+        yield _line(name, one - other, theirs, extra, context, _OF_A_LOSS, claim=figure == "auroc")
     there = paper & real.enough(1) & released.enough(1)
     if there.any():
         ours, theirs = real.only(there), released.only(there)
         difference = ours.figures(["auroc"])["auroc"] - theirs.figures(["auroc"])["auroc"]
-        yield _line(f"utility_paper_auroc_loss.{part}.v1", difference, theirs, {}, context, claim=True)
+        name = f"utility_paper_auroc_loss.{part}.v1"
+        yield _line(name, difference, theirs, {}, context, _OF_A_LOSS, claim=True)
 
 
 def _line(
@@ -153,13 +156,14 @@ def _line(
     arm: Arm,
     extra: dict[str, object],
     context: RunContext,
+    bounds: Bounds,
     claim: bool = False,
 ) -> Result:
-    """Mean over findings and seeds; patients and seeds are drawn for the interval."""
+    """Mean over findings and seeds, with that of each finding."""
     macro = _mean_known(figure)
-    interval = _interval(macro, arm)
+    interval, *each = _intervals(np.concatenate([macro[..., None], figure], axis=-1), arm, bounds)
     shown: dict[str, object] = {
-        "per_finding": {n: [_short(x) for x in _interval(figure[..., k], arm)] for k, n in enumerate(arm.findings)},
+        "per_finding": {name: [_short(x) for x in found] for name, found in zip(arm.findings, each, strict=True)},
         "per_seed": [_short(x) for x in macro[:, 0]],
         "n_positive": arm.n_positive,
     }
@@ -169,9 +173,9 @@ def _line(
     return context.result(name, interval, n_patients=arm.n_patients, n_images=len(arm), extra=shown | extra)
 
 
-def _interval(figure: Float[np.ndarray, "seeds rows"], arm: Arm) -> Interval:
-    rows = (figure.T * arm.seed_weights[: figure.shape[1]]).sum(axis=1) / len(figure)
-    return percentile_interval(float(rows[0]), rows[1:])
+def _intervals(figure: Float[np.ndarray, "seeds rows k"], arm: Arm, bounds: Bounds) -> list[Interval]:
+    units = len(arm) if arm.n_patients is None else arm.n_patients
+    return intervals_over_seeds(np.swapaxes(figure, 0, 1), units, bounds=bounds)
 
 
 def _mean_known(figure: Float[np.ndarray, "seeds rows k"]) -> Float[np.ndarray, "seeds rows"]:

@@ -166,6 +166,17 @@ class ClassifierStore:
                 found.append(expit(archive["logits"].astype(np.float64)))
         return found
 
+    def kept(self, training: LabelledImages, recipe: TransferRecipe, seed: int) -> UtilityNet | None:
+        """The classifier itself, where its weights are kept; it is not trained for that.
+
+        Args:
+            training: what it learned from.
+            recipe: how.
+            seed: of its first weights and of all draws.
+        """
+        path = self.folder / f"{self._key(training, recipe, seed)}.safetensors"
+        return self._network(training, recipe, seed, keep_weights=True) if path.is_file() else None
+
     def _network(self, training: LabelledImages, recipe: TransferRecipe, seed: int, keep_weights: bool) -> UtilityNet:
         path = self.folder / f"{self._key(training, recipe, seed)}.safetensors"
         with torch.random.fork_rng(devices=[]):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.errors import UsageError
-from gmia_monai.evaluation.classifiers import TransferRecipe
+from gmia_monai.evaluation.classifiers import ClassifierStore, TransferRecipe
 from gmia_monai.evaluation.fidelity import evaluate_fidelity
-from gmia_monai.evaluation.transfer import evaluate_transfer
+from gmia_monai.evaluation.transfer import evaluate_transfer, labelled, real_list
 from gmia_monai.losses.perceptual import CXRPerceptualLoss
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.networks.pretrained import load_recorded
@@ -19,6 +21,8 @@ from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, read_metadata
 
 __all__ = ["SMALL_RECIPES", "FidelityProbe", "TransferProbe"]
+
+_log = logging.getLogger(__name__)
 
 # At 64 px: the architecture in the loss, and an unlike one.
 SMALL_RECIPES = (
@@ -30,12 +34,20 @@ SMALL_RECIPES = (
 class FidelityProbe:
     """Released images beside their sources, by :func:`gmia_monai.evaluation.fidelity.evaluate_fidelity`.
 
+    A network that the system optimises against says little about what others would still see. Beside it stands, under
+    the name ``other``, a classifier of real images of the other architecture, if :class:`TransferProbe` has left one.
+
     Args:
         networks: diagnostic networks by name.
         findings: names of their logits.
         perceptual: distances by name.
         n_boot: bootstrap resamples.
         device: where networks run.
+        training: release of patients of role S, whose real images the other classifier has learned from; None: no
+            other classifier.
+        cache_dir: folder of the classifiers, that of :class:`TransferProbe`.
+        recipe: of the other classifier.
+        seed: of the other classifier.
     """
 
     name = "fidelity"
@@ -47,31 +59,64 @@ class FidelityProbe:
         perceptual: Mapping[str, nn.Module] | None = None,
         n_boot: int = 500,
         device: str = "cpu",
+        training: Judged | None = None,
+        cache_dir: PathLike | None = None,
+        recipe: TransferRecipe = SMALL_RECIPES[1],
+        seed: int = 0,
     ) -> None:
         self.networks = dict(networks or {})
         self.findings = tuple(findings)
         self.perceptual = dict(perceptual or {})
         self.n_boot = n_boot
         self.device = device
+        self.training = training
+        self.cache_dir = cache_dir
+        self.recipe = recipe
+        self.seed = seed
 
     @classmethod
-    def from_weights(cls, models_dir: PathLike | None, n_boot: int = 500, device: str = "cpu") -> FidelityProbe:
+    def from_weights(
+        cls, models_dir: PathLike | None, n_boot: int = 500, device: str = "cpu", **other: Any
+    ) -> FidelityProbe:
         """With the recorded ``utility`` network as the one in the loss; without it, what needs none.
+
+        Args:
+            models_dir: weights of the system.
+            n_boot: bootstrap resamples.
+            device: where networks run.
+            other: ``training``, ``cache_dir``, ``recipe`` and ``seed`` of the other classifier.
 
         Raises:
             IntegrityError: ``GM-W001`` … ``GM-W006``.
         """
         index = {} if models_dir is None else read_index(models_dir)
         if models_dir is None or "utility" not in index:
-            return cls(n_boot=n_boot, device=device)
+            return cls(n_boot=n_boot, device=device, **other)
         network = load_recorded(models_dir, "utility")
         assert isinstance(network, UtilityNet)
         path = f"{models_dir}/{index['utility']['file']}"
         findings = read_metadata(path).get("findings", ())
-        return cls({"loss": network}, findings, {"lpips_cxr": CXRPerceptualLoss(network)}, n_boot, device)
+        return cls({"loss": network}, findings, {"lpips_cxr": CXRPerceptualLoss(network)}, n_boot, device, **other)
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Learns nothing."""
+        """Learns nothing; takes the other classifier, whose checkpoint was chosen on V2, from its folder."""
+        self.networks.pop("other", None)
+        if self.training is None or self.cache_dir is None:
+            return
+        named = tuple(self.training.real.cohort.findings or ())
+        if self.networks and named != self.findings:
+            _log.info("fidelity has no other network: its findings are not those of the one in the loss")
+            return
+        try:
+            store = ClassifierStore(self.cache_dir, labelled(knowledge.choice.real, named), self.device)
+        except TooLittleDataError as error:
+            _log.info("fidelity has no other network: %s", error)
+            return
+        network = store.kept(real_list(self.training), self.recipe, self.seed)
+        if network is None:
+            _log.info("fidelity has no other network: %s holds no %s", self.cache_dir, self.recipe.architecture)
+            return
+        self.networks["other"], self.findings = network, named
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Lines of :func:`gmia_monai.evaluation.fidelity.evaluate_fidelity`."""

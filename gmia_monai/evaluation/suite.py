@@ -121,7 +121,9 @@ def make_attacks(
         "inversion": lambda: InversionAttack(pool, **trained),
         "budget": lambda: BudgetAttack(pool, tuple(seeds), n_boot),
         "anonymeter": lambda: AnonymeterAttack(pool, tuple(seeds)),
-        "fidelity": lambda: FidelityProbe.from_weights(models_dir, n_boot, device),
+        "fidelity": lambda: FidelityProbe.from_weights(
+            models_dir, n_boot, device, training=case.knowledge.members, cache_dir=cache_dir
+        ),
         "utility": lambda: TransferProbe(case.knowledge.members, cache_dir, **classifiers),
     }
     return {name: makers[name]() for name in names}

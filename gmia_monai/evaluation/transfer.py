@@ -1,8 +1,9 @@
 """Utility by transfer: train on the release and test on real images, train on real ones and test on the release.
 
 Beside either stands the classifier of *the same image list*, real, with the same seeds, tested on the same patients.
-The loss is the difference of the two, real minus released. Its interval draws test patients and seeds, the same ones
-for both arms, so that what they share cancels: non-inferiority at a margin is an upper limit below the margin.
+The loss is the difference of the two, real minus released, seed by seed. Its interval draws test patients, the same
+ones for both arms, so that what they share cancels, and counts in what five seeds leave open: non-inferiority at a
+margin is an upper limit below the margin.
 Checkpoints and thresholds are chosen on real images of the choice role (V2).
 """
 
@@ -28,7 +29,7 @@ from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
 from gmia_monai.typing import PathLike
 
-__all__ = ["PAPER_LABELS", "TransferRecipe", "evaluate_transfer", "labels_of_release"]
+__all__ = ["PAPER_LABELS", "TransferRecipe", "evaluate_transfer", "labelled", "labels_of_release", "real_list"]
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,18 @@ def labels_of_release(judged: Judged, findings: Sequence[str]) -> Float[np.ndarr
     return table
 
 
+def labelled(real: RealImages, findings: Sequence[str]) -> LabelledImages:
+    """Real images with their own findings."""
+    return LabelledImages(real.pixels, real.cohort.label_matrix(findings))
+
+
+def real_list(training: Judged) -> LabelledImages:
+    """The real images behind a training release, with the findings of its cohort: what the other arm learns from."""
+    behind = _Matched.of(training).sources
+    own = training.real.cohort.label_matrix(training.real.cohort.findings or ())
+    return LabelledImages(training.real.pixels[behind], own[behind])
+
+
 def evaluate_transfer(
     training: Judged,
     judged: Judged,
@@ -88,7 +101,7 @@ def evaluate_transfer(
         cache_dir: folder of what classifiers said, shared by all releases; see :class:`ClassifierStore`.
         seeds: of the classifiers.
         min_positives: positive test images that a finding needs to be scored.
-        n_boot: resamples of test patients and seeds.
+        n_boot: resamples of test patients.
         device: where networks run.
 
     Returns:
@@ -159,18 +172,16 @@ class _Trial:
         self.findings = tuple(training.real.cohort.findings or ())
         self.paper = np.array([name in PAPER_LABELS for name in self.findings], dtype=bool)
         learned, labels = _Matched.of(training), labels_of_release(training, self.findings)
-        own = training.real.cohort.label_matrix(self.findings)
-        self.real = LabelledImages(training.real.pixels[learned.sources], own[learned.sources])
+        self.real = real_list(training)
         self.released: LabelledImages | None = None
         if labels is not None:
             pixels = training.release.pixels[learned.images]
             self.released = LabelledImages(pixels, labels[learned.images].astype(np.float32))
-        self.choice = LabelledImages(choice.pixels, choice.cohort.label_matrix(self.findings))
+        self.choice = labelled(choice, self.findings)
         self.judged, self.tested = judged, _Matched.of(judged)
         cohort, release = judged.real.cohort, judged.release
         counts = patient_counts(len(cohort.patients), n_boot, seed)[:, cohort.patient_index]
-        seed_counts = patient_counts(len(seeds), n_boot, seed + 1)
-        self.test = self._arm(cohort.label_matrix(self.findings), counts, seed_counts, cohort.patient_index)
+        self.test = self._arm(cohort.label_matrix(self.findings), counts, cohort.patient_index)
         self.released_test: Arm | None = None
         test_labels = labels_of_release(judged, self.findings)
         if test_labels is None:
@@ -182,18 +193,17 @@ class _Trial:
             behind = [list(release.sources[i]) for i in self.tested.images]
             weights = np.stack([counts[:, source].mean(axis=1) for source in behind], axis=1)
         patients = cohort.patient_index[self.tested.sources] if self.tested.paired else None
-        self.released_test = self._arm(test_labels[self.tested.images], weights, seed_counts, patients)
+        self.released_test = self._arm(test_labels[self.tested.images], weights, patients)
 
     def _arm(
         self,
         labels: Float[np.ndarray, "n k"],
         weights: Float[np.ndarray, "rows n"],
-        seed_weights: Float[np.ndarray, "rows seeds"],
         patients: Int[np.ndarray, "n"] | None,
     ) -> Arm:
         """A test list to which no classifier has said anything yet."""
         unsaid = np.zeros((len(self.seeds), *labels.shape))
-        return Arm(unsaid, labels, unsaid[:, 0], weights, seed_weights, patients, self.findings)
+        return Arm(unsaid, labels, unsaid[:, 0], weights, patients, self.findings)
 
     def arms(self, store: ClassifierStore, recipe: TransferRecipe, n_later: int) -> dict[str, Arm]:
         """The classifiers of all seeds on their test lists, by direction; ``n_later`` architectures are to come."""

@@ -5,12 +5,14 @@ counts as often as its patient was drawn; a negative pair as often as the produc
 positive pair as often as its patient's count, since a patient drawn twice is never its own positive. Weights that
 balance pairs on all data are kept: in a resample they balance a little less, which makes intervals a little wider.
 
+Figures with a smallest and a largest value (an AUC, a rate, the difference of two) get their limits on the logit scale:
+:func:`bounded_interval`. Percentiles of the resamples are too narrow there: near 1 a figure hangs on few patients, who
+are missing from the data whose figure is high and whose resamples are alike. Figures without bounds get percentiles.
+
 Where each patient gives one outcome, yes or no, the interval is Wilson's (Journal of the American Statistical
 Association 22:209, 1927): it has a width where every outcome is the same, which the bootstrap's has not.
 
-How often the intervals hold the truth is measured by ``scripts/check_intervals.py``. An AUC near 1, or of some twenty
-patients, hangs on few of them, and those who are hard to find may be missing: its lower limit is then too high (up to
-14 in 100 truths lie below, not 2.5). The upper limit, with which claims of privacy are made, holds.
+How often the intervals hold the truth is measured by ``scripts/check_intervals.py``.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy.stats import binomtest
+from scipy.special import expit, logit
+from scipy.stats import binomtest, t
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.verification import SortedScores
 
 __all__ = [
     "Interval",
+    "bounded_interval",
+    "intervals_over_seeds",
     "pair_bootstrap",
     "pair_bootstrap_auc",
     "pair_bootstrap_figures",
@@ -45,8 +50,27 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
+Bounds = tuple[float, float]
+
+
+class SeedError(NamedTuple):
+    """What a mean over attackers of several seeds is off by, since others would have found other values.
+
+    Attributes:
+        error: standard error of the mean, in the unit of the statistic.
+        n: different seeds that it was estimated from.
+    """
+
+    error: float
+    n: int
+
+    def margin(self, level: float) -> float:
+        """Standard error times Student's t."""
+        return self.error * float(t.isf((1.0 - level) / 2.0, max(self.n - 1, 1)))
+
+
 class Interval(NamedTuple):
-    """A statistic on all data and its percentile interval; ``nan`` limits where no replicate could be computed."""
+    """A statistic on all data and its limits, ``nan`` where no replicate could be computed."""
 
     value: float
     low: float
@@ -55,16 +79,70 @@ class Interval(NamedTuple):
 
 def percentile_interval(value: float, replicates: Float[np.ndarray, "n_boot"], level: float = 0.95) -> Interval:
     """Percentile interval of the finite replicates around the statistic on all data."""
-    if not 0.0 < level < 1.0:
-        raise UsageError("GM-U211", "interval level out of range", got=level, expected="0 < level < 1")
-    finite = replicates[np.isfinite(replicates)]
+    finite = _finite(replicates, level)
     if len(finite) == 0:
         return Interval(value, float("nan"), float("nan"))
-    if len(finite) < 0.95 * len(replicates):
-        _say_once(len(replicates) - len(finite), len(replicates))
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(finite, [tail, 1.0 - tail])
     return Interval(value, float(low), float(high))
+
+
+def _finite(replicates: Float[np.ndarray, "n_boot"], level: float) -> Float[np.ndarray, "n_finite"]:
+    if not 0.0 < level < 1.0:
+        raise UsageError("GM-U211", "interval level out of range", got=level, expected="0 < level < 1")
+    finite = replicates[np.isfinite(replicates)]
+    if 0 < len(finite) < 0.95 * len(replicates):
+        _say_once(len(replicates) - len(finite), len(replicates))
+    return finite
+
+
+def bounded_interval(
+    value: float,
+    replicates: Float[np.ndarray, "n_boot"],
+    n_patients: int,
+    level: float = 0.95,
+    bounds: Bounds = (0.0, 1.0),
+    seeds: SeedError | None = None,
+) -> Interval:
+    """Interval of a statistic with a smallest and a largest value, on the logit scale between the two.
+
+    ``logit(value)`` plus and minus a margin; that of patients is their bootstrap standard error times Student's t,
+    widened by ``sqrt(n / (n - 1))``, since a resample varies less than a sample (Hesterberg, American Statistician
+    69:371, 2015). The standard error is the larger of that of the replicates' logits and that of the replicates
+    divided by the slope of the logit: the first sees the skewness, the second also the resamples that reach a bound.
+    The margin of seeds, their standard error times Student's t, is added in quadrature (Zou and Donner, Statistics in
+    Medicine 27:1693, 2008). At a bound, where no resample differs, the limits are Wilson's of so many patients.
+
+    Args:
+        value: on all data.
+        replicates: of resamples; those that are not finite are left out.
+        n_patients: patients that the statistic rests on.
+        level: coverage.
+        bounds: smallest and largest value.
+        seeds: what the mean over seeds is off by; None: nothing.
+
+    Raises:
+        UsageError: GM-U211 for a level out of range.
+    """
+    start, width = bounds[0], bounds[1] - bounds[0]
+    place, drawn = (value - start) / width, (_finite(replicates, level) - start) / width
+    if not np.isfinite(place) or len(drawn) == 0:
+        return Interval(value, float("nan"), float("nan"))
+    if not 1e-12 < place < 1.0 - 1e-12:  # a mean of ones may be off by its rounding
+        limits = wilson_interval(round(place * n_patients), n_patients, level)
+        tail = (1.0 - level) / 2.0
+        low, high = min(limits.low, np.quantile(drawn, tail)), max(limits.high, np.quantile(drawn, 1.0 - tail))
+    else:
+        slope, n = 1.0 / (place * (1.0 - place)), max(n_patients, 2)
+        inside = drawn[(drawn > 0.0) & (drawn < 1.0)]  # a bound has no logit: the nearest resample's is taken
+        seen = logit(np.clip(drawn, inside.min(), inside.max())) if len(inside) else np.zeros(1)
+        error = max(drawn.std() * slope, seen.std()) * math.sqrt(n / (n - 1))
+        of_seeds = 0.0 if seeds is None else seeds.margin(level) / width * slope
+        margin = math.hypot(error * t.isf((1.0 - level) / 2.0, n - 1), of_seeds)
+        if margin < 1e-12:  # all alike, up to rounding
+            return Interval(value, value, value)
+        low, high = expit(logit(place) - margin), expit(logit(place) + margin)
+    return Interval(value, float(start + width * low), float(start + width * high))
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
@@ -108,6 +186,7 @@ def patient_bootstrap(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    bounds: Bounds | None = None,
 ) -> Interval:
     """Interval of a statistic of images, by drawing patients with replacement.
 
@@ -117,11 +196,15 @@ def patient_bootstrap(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage, 0.95 for the usual interval.
+        bounds: smallest and largest value of the statistic, e.g. 0 and 1, for :func:`bounded_interval`; None:
+            percentiles.
     """
     names, member = np.unique(np.asarray(patients), return_inverse=True)
     value = float(statistic(np.ones(len(member))))
     replicates = np.array([statistic(counts[member]) for counts in _draws(len(names), n_boot, seed)])
-    return percentile_interval(value, replicates, level)
+    if bounds is None:
+        return percentile_interval(value, replicates, level)
+    return bounded_interval(value, replicates, len(names), level, bounds)
 
 
 def pair_bootstrap(
@@ -133,6 +216,7 @@ def pair_bootstrap(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    bounds: Bounds | None = (0.0, 1.0),
 ) -> Interval:
     """Interval of a statistic of pairs, by drawing patients with replacement.
 
@@ -145,14 +229,22 @@ def pair_bootstrap(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage, 0.95 for the usual interval.
+        bounds: smallest and largest value of the statistic, for :func:`bounded_interval` with the patients who have a
+            positive pair; None: percentiles.
 
     Raises:
         UsageError: GM-U213 where a positive pair joins two patients or a negative pair one.
     """
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
     drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed)
-    replicates = np.array([statistic(w) for w in drawn])
-    return percentile_interval(float(statistic(base)), replicates, level)
+    replicates, value = np.array([statistic(w) for w in drawn]), float(statistic(base))
+    if bounds is None:
+        return percentile_interval(value, replicates, level)
+    return bounded_interval(value, replicates, _n_positive_patients(same, patient_first), level, bounds)
+
+
+def _n_positive_patients(same: Bool[np.ndarray, "n"], patient_first: Shaped[np.ndarray, "n"]) -> int:
+    return len(np.unique(np.asarray(patient_first)[np.asarray(same, dtype=bool)]))
 
 
 def _pair_weights(
@@ -193,13 +285,11 @@ def pair_bootstrap_figures(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
 ) -> list[Interval]:
     """Intervals of means of statistics over attackers of several seeds, by drawing patients.
 
-    Attackers of other seeds would have found other values. To each resample is added what the mean over so few seeds is
-    off by: their standard error times a draw from Student's t. Drawing three seeds with replacement, as is done with
-    patients, would give two thirds of their variance, and limits that never leave the smallest and the largest of them.
+    Attackers of other seeds would have found other values: see :func:`intervals_over_seeds`.
 
     Args:
         statistics: for each seed's attacker, a function from weights to its statistics, the same ones for all. One
@@ -211,7 +301,7 @@ def pair_bootstrap_figures(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage.
-        bounds: least and largest value that the statistics can take; limits stay within.
+        bounds: smallest and largest value of the statistics; limits stay within. Infinite ones where there is none.
 
     Returns:
         one interval a statistic.
@@ -221,7 +311,7 @@ def pair_bootstrap_figures(
     """
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
     drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed)
-    return _over_seeds(statistics, base, drawn, n_boot, seed, level, bounds)
+    return _over_seeds(statistics, base, drawn, _n_positive_patients(same, patient_first), level, bounds)
 
 
 def patient_bootstrap_figures(
@@ -230,7 +320,7 @@ def patient_bootstrap_figures(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
 ) -> list[Interval]:
     """As :func:`pair_bootstrap_figures`, for statistics of images.
 
@@ -240,7 +330,7 @@ def patient_bootstrap_figures(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage.
-        bounds: least and largest value that the statistics can take; limits stay within.
+        bounds: smallest and largest value of the statistics; limits stay within. Infinite ones where there is none.
 
     Returns:
         one interval a statistic.
@@ -250,37 +340,75 @@ def patient_bootstrap_figures(
     """
     names, member = np.unique(np.asarray(patients), return_inverse=True)
     drawn = (counts[member] for counts in _draws(len(names), n_boot, seed))
-    return _over_seeds(statistics, np.ones(len(member)), drawn, n_boot, seed, level, bounds)
+    return _over_seeds(statistics, np.ones(len(member)), drawn, len(names), level, bounds)
 
 
 def _over_seeds(
     statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
     base: Float[np.ndarray, "n"],
     drawn: Iterator[Float[np.ndarray, "n"]],
-    n_boot: int,
-    seed: int,
+    n_patients: int,
     level: float,
-    bounds: tuple[float, float],
+    bounds: Bounds,
 ) -> list[Interval]:
     """Intervals of means over seeds, from the weights of all data and of each resample."""
-    n_seeds = len(statistics)
-    if n_seeds == 0:
+    if len(statistics) == 0:
         raise UsageError("GM-U214", "no attacker to average over")
     # an attacker without chance is the same one with every seed
     distinct = list(dict.fromkeys(statistics))
-    times = [statistics.count(statistic) for statistic in distinct]
+    place = [distinct.index(statistic) for statistic in statistics]
+    found = np.array([[statistic(w) for statistic in distinct] for w in (base, *drawn)], dtype=np.float64)
+    return intervals_over_seeds(found[:, place], n_patients, level, bounds)
 
-    def all_seeds(w: np.ndarray) -> np.ndarray:
-        return np.repeat([statistic(w) for statistic in distinct], times, axis=0)
 
-    found = all_seeds(base)
-    means = np.stack([all_seeds(w).mean(axis=0) for w in drawn])
-    error = found.std(axis=0, ddof=1) / math.sqrt(n_seeds) if n_seeds > 1 else np.zeros(found.shape[1])
-    off = np.random.default_rng([seed, n_seeds]).standard_t(max(n_seeds - 1, 1), n_boot)[:, None] * error
-    return [
-        percentile_interval(float(value), replicates, level)
-        for value, replicates in zip(found.mean(axis=0), np.clip(means + off, *bounds).T, strict=True)
-    ]
+def intervals_over_seeds(
+    found: Float[np.ndarray, "rows seeds k"], n_patients: int, level: float = 0.95, bounds: Bounds = (0.0, 1.0)
+) -> list[Interval]:
+    """Intervals of means of statistics over networks of several seeds, whose resamples share their draws of patients.
+
+    Networks of other seeds would have found other values. Drawing the few seeds with replacement, as is done with
+    patients, would give ``(n - 1) / n`` of their variance, and limits that never leave the smallest and the largest.
+    So the variance between seeds is estimated, less what the resamples vary by from seed to seed, which the bootstrap
+    of the mean has already; the margin is Student's t of the different seeds, see :func:`bounded_interval`.
+
+    Args:
+        found: each statistic of each seed, the first row on all data, the others on resamples. Seeds with the same
+            values throughout are one network: more seeds than weights files repeat some.
+        n_patients: patients that were drawn.
+        level: coverage.
+        bounds: smallest and largest value of the statistics; infinite ones where there is none, for percentiles of
+            the resamples with the margin of seeds in quadrature.
+
+    Returns:
+        one interval a statistic.
+    """
+    flat = np.nan_to_num(np.swapaxes(found, 0, 1).reshape(found.shape[1], -1), nan=np.inf)
+    _, first, times = np.unique(flat, axis=0, return_index=True, return_counts=True)
+    share = times / times.sum()
+    intervals = []
+    for each in np.moveaxis(found[:, first], -1, 0):
+        means, seeds = each @ share, _seed_error(each, share, n_patients)
+        if np.isfinite(bounds).all():
+            intervals.append(bounded_interval(float(means[0]), means[1:], n_patients, level, bounds, seeds))
+            continue
+        value, low, high = percentile_interval(float(means[0]), means[1:], level)
+        below, above = (math.hypot(max(part, 0.0), seeds.margin(level)) for part in (value - low, high - value))
+        intervals.append(Interval(value, max(value - below, bounds[0]), min(value + above, bounds[1])))
+    return intervals
+
+
+def _seed_error(
+    found: Float[np.ndarray, "rows networks"], share: Float[np.ndarray, "networks"], n_patients: int
+) -> SeedError:
+    """Standard error of the mean, weighted by how often a network comes, that is due to the choice of networks."""
+    n = len(share)
+    known = found[np.isfinite(found).all(axis=1)]
+    if n < 2 or len(known) < 3 or not np.isfinite(found[0]).all():
+        return SeedError(0.0, n)
+    drawn = known[1:] - known[1:].mean(axis=1, keepdims=True)
+    of_patients = drawn.var(axis=0).sum() / (n - 1) * n_patients / max(n_patients - 1, 1)
+    variance = max(float(found[0].var(ddof=1) - of_patients), 0.0)
+    return SeedError(math.sqrt(variance * float(np.square(share).sum())), n)
 
 
 def pair_bootstrap_auc(

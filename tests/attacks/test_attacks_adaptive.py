@@ -18,6 +18,7 @@ from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import Judged
+from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
 from gmia_monai.data.cohort import Cohort, ImageRecord
 from gmia_monai.data.release import RealImages, Release
@@ -174,7 +175,7 @@ def test_averaging_is_silent_where_nothing_is_released(policy):
 
     pairs = threat_pairs(case.real.cohort, "T1", "matched")
     attacker = AveragingAttacker({"blind": Blind})
-    attacker.chosen["T1"] = "blind"
+    attacker._attackers, attacker.chosen["T1"] = {"blind": Blind()}, "blind"
     aucs = [roc_auc(attacker.score(case, pairs, "T1"), pairs.same, pairs.weight) for _ in range(8)]
     assert abs(np.mean(aucs) - 0.5) < 0.015
 
@@ -332,6 +333,24 @@ def test_fusion_scores_v2_without_the_patient_whom_it_scores(weights):
     assert honest < 0.6
     with pytest.raises(UsageError, match="GM-U317"):
         FusionAttacker(makers).score(known.choice, pairs, "T1")
+
+
+def test_combining_attackers_share_what_a_pool_has_fitted(weights):
+    fits = []
+
+    class Counted(FrozenAttacker):
+        def fit(self, known, seed):
+            fits.append(seed)
+            super().fit(known, seed)
+
+    known = knowledge("unchanged")
+    both = {"a": Counted, "b": Counted}
+    pool = AttackerPool(both | {"averaging": lambda: AveragingAttacker(both), "fusion": lambda: FusionAttacker(both)})
+    for name in pool:
+        pool.fitted(name, 0, known)
+    assert fits == [0, 0]
+    FusionAttacker(both).fit(known, 1)
+    assert fits == [0, 0, 1, 1], "without a pool they are fitted anew"
 
 
 def test_the_owner_compares_like_with_like(weights):

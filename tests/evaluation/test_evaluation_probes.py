@@ -44,6 +44,31 @@ def test_without_weights_fidelity_is_of_pixels_alone():
     assert "fidelity_psnr.v1" in names and not any("loss" in name or "lpips" in name for name in names)
 
 
+def test_another_network_than_that_in_the_loss_is_taken_where_the_utility_probe_left_one(tmp_path, models, caplog):
+    caplog.set_level("INFO")
+    recipe = TransferRecipe("small_densenet", steps=2, batch_size=8, validate_every=1)
+    known, training = knowledge("noise"), released(real_images("s", 60), "noise")
+    where = {"training": training, "cache_dir": tmp_path, "recipe": recipe}
+    findings = training.real.cohort.findings
+    probes = FidelityProbe(None, n_boot=5, **where), FidelityProbe.from_weights(models, 5, **where)
+    for probe in probes:
+        probe.fit(known)
+        assert "other" not in probe.networks
+    assert "holds no small_densenet" in caplog.text and "findings are not those" in caplog.text
+    utility = TransferProbe(training, tmp_path, [recipe], seeds=(0,), n_boot=5)
+    utility.fit(known)
+    utility.score(judged("noise"), CONTEXT)
+    kept = sorted(tmp_path.iterdir())
+    probe = probes[0]
+    probe.fit(known)
+    lines = {line.name: line for line in probe.score(judged("noise"), CONTEXT)}
+    assert lines["kid.other.v1"].value > 0 and lines["feature_drift.other.v1"].value > 0
+    assert set(lines["logit_drift.other.v1"].extra["per_finding"]) == set(findings)
+    assert sorted(tmp_path.iterdir()) == kept, "nothing is trained for it"
+    probes[1].fit(known)
+    assert set(probes[1].networks) == {"loss"}, "other findings have other logits"
+
+
 def test_training_on_the_release_itself_loses_nothing(tmp_path):
     recipe = TransferRecipe("small", steps=2, batch_size=8, validate_every=1)
     training = released(real_images("s", 60), "unchanged")

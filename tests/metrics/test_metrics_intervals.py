@@ -12,6 +12,9 @@ from scipy import stats
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import (
     Interval,
+    SeedError,
+    bounded_interval,
+    intervals_over_seeds,
     pair_bootstrap,
     pair_bootstrap_auc,
     pair_bootstrap_figures,
@@ -68,7 +71,8 @@ def test_pairs_of_a_resample_are_those_of_a_rebuilt_cohort():
     pair_bootstrap(record, same, patients[first], patients[second], weight, n_boot=40, seed=7)
     assert len(fast) == 41  # forty replicates, then the statistic on all data
     assert np.allclose(fast[:40], naive, atol=1e-12, equal_nan=True)
-    interval = pair_bootstrap_auc(scores, same, patients[first], patients[second], weight, n_boot=40, seed=7)
+    table = SortedScores(scores, same)
+    interval = pair_bootstrap(table.auc, same, patients[first], patients[second], weight, 40, seed=7, bounds=None)
     assert interval[1:] == pytest.approx(tuple(np.nanquantile(naive, [0.025, 0.975])))
     assert interval.value == pytest.approx(roc_auc(scores, same, weight))
 
@@ -175,7 +179,8 @@ def test_attackers_that_differ_widen_the_interval_by_their_own_spread():
     expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
     assert interval == pytest.approx((0.5, *expected), abs=0.01)
     wild = pair_bootstrap_over_seeds([lambda w: 0.01, lambda w: 0.99], same, first // 2, second // 2, n_boot=200)
-    assert (wild.low, wild.high) == (0.0, 1.0), "limits stay where the statistic can be"
+    assert (wild.low, wild.high) == pytest.approx((0.0, 1.0), abs=1e-6)
+    assert 0.0 <= wild.low < wild.high <= 1.0, "limits stay where the statistic can be"
 
 
 # -- one outcome a patient ---------------------------------------------------------------------------------------------
@@ -236,10 +241,98 @@ def test_patient_bootstrap_over_seeds_is_the_mean_of_the_seeds_with_a_students_t
         return lambda w: (float(np.average(v, weights=w)),)
 
     alike = patient_bootstrap_figures([of(values[0])] * 3, patients, n_boot=400)[0]
-    once = patient_bootstrap(lambda w: float(np.average(values[0], weights=w)), patients, n_boot=400)
+    once = patient_bootstrap(lambda w: float(np.average(values[0], weights=w)), patients, n_boot=400, bounds=(0.0, 1.0))
     assert alike.value == pytest.approx(once.value)
     assert alike[1:] == pytest.approx(once[1:])
     apart = patient_bootstrap_figures([of(v + 0.2 * s) for s, v in enumerate(values * 0.1)], patients, n_boot=400)[0]
     assert apart.value == pytest.approx(np.mean([(values * 0.1)[s].mean() + 0.2 * s for s in range(3)]))
-    # three seeds 0.2 apart: 4.3 standard errors of 0.115 either side, cut at 0
-    assert apart.low == 0.0 and apart.high > 0.6
+    # three seeds 0.2 apart: 4.3 standard errors of 0.115 either side of 0.25, on the logit scale
+    slope = 1 / (apart.value * (1 - apart.value))
+    margin = stats.t.ppf(0.975, 2) * 0.2 / np.sqrt(3) * slope
+    logits = np.log(apart.value / (1 - apart.value)) + np.array([-1, 1]) * margin
+    assert apart[1:] == pytest.approx(tuple(1 / (1 + np.exp(-logits))), rel=0.05)
+
+
+# -- figures with bounds -----------------------------------------------------------------------------------------------
+def test_bounded_limits_are_students_t_on_the_logit_scale():
+    logits = np.random.default_rng(0).normal(3.0, 0.2, 4000)
+    values = 1 / (1 + np.exp(-logits))
+    found = bounded_interval(1 / (1 + np.exp(-3.0)), values, 20)
+    margin = stats.t.ppf(0.975, 19) * logits.std() * np.sqrt(20 / 19)
+    assert found[1:] == pytest.approx(tuple(1 / (1 + np.exp(-3.0 + np.array([1, -1]) * margin))), rel=1e-3)
+    assert found.value - found.low > found.high - found.value, "the longer side is the one away from the bound"
+    mirrored = bounded_interval(1 - found.value, 1 - values, 20)
+    assert mirrored[1:] == pytest.approx((1 - found.high, 1 - found.low))
+    doubled = bounded_interval(2 * found.value - 1, 2 * values - 1, 20, bounds=(-1.0, 1.0))
+    assert doubled[1:] == pytest.approx((2 * found.low - 1, 2 * found.high - 1))
+    wider = bounded_interval(found.value, values, 20, level=0.999)
+    assert 0 < wider.low < found.low and found.high < wider.high < 1
+    with pytest.raises(UsageError, match="GM-U211"):
+        bounded_interval(0.5, values, 20, level=0.0)
+
+
+def test_at_a_bound_and_beside_it_an_interval_has_a_width():
+    ones = np.ones(50)
+    assert bounded_interval(1.0, ones, 40) == wilson_interval(40, 40)
+    assert bounded_interval(1.0 - 1e-16, ones, 40)[1:] == wilson_interval(40, 40)[1:]
+    assert bounded_interval(0.0, 0 * ones, 40) == wilson_interval(0, 40)
+    # one patient of 100 is missed: resamples hold it never, once, twice; as for a count of one
+    missed = np.random.default_rng(0).poisson(1.0, 2000) / 100
+    found = bounded_interval(0.99, 1 - missed, 100)
+    assert 0.92 < found.low < 0.95 and 0.998 < found.high < 1.0
+    assert bounded_interval(0.3, np.full(50, 0.3), 40) == (0.3, 0.3, 0.3)
+    assert np.isnan(bounded_interval(0.3, np.array([np.nan]), 40)[1:]).all()
+    assert np.isnan(bounded_interval(float("nan"), ones, 40)[1:]).all()
+
+
+def test_margins_of_patients_and_of_seeds_are_added_in_quadrature():
+    draws = 0.5 + 0.01 * np.random.default_rng(0).normal(size=2000)
+    patients, seeds, both = (
+        bounded_interval(0.5, r, 60, seeds=e)
+        for r, e in ((draws, None), (np.full(9, 0.5), SeedError(0.004, 3)), (draws, SeedError(0.004, 3)))
+    )
+    logits = [np.log(i.high / (1 - i.high)) for i in (patients, seeds, both)]
+    assert logits[2] == pytest.approx(np.hypot(*logits[:2]))
+    assert logits[1] == pytest.approx(4 * 0.004 * stats.t.ppf(0.975, 2))
+
+
+def _seeds(spread, own, n_seeds=3, n_boot=400):
+    """Resamples that the seeds share, what each varies by on its own, and what seeds differ by."""
+    rng = np.random.default_rng(5)
+    shared = 0.02 * rng.normal(size=(n_boot, 1)) + own * rng.normal(size=(n_boot, n_seeds))
+    return np.concatenate([np.zeros((1, n_seeds)), shared])[..., None] + 0.5 + spread * np.arange(n_seeds)[:, None]
+
+
+def test_what_resamples_vary_by_from_seed_to_seed_is_counted_once():
+    (noisy,) = intervals_over_seeds(_seeds(0.015, 0.02), 100)
+    rows = _seeds(0.015, 0.02)[..., 0].mean(axis=1)
+    assert noisy == pytest.approx(bounded_interval(rows[0], rows[1:], 100)), "seeds no further apart than resamples"
+    (steady,) = intervals_over_seeds(_seeds(0.015, 0.001), 100)
+    assert steady.high - steady.low > 1.1 * (noisy.high - noisy.low)
+
+
+def test_seeds_that_repeat_a_network_are_that_network():
+    rows = _seeds(0.05, 0.001)
+    (once,) = intervals_over_seeds(rows, 100)
+    (twice,) = intervals_over_seeds(rows[:, [0, 1, 2, 0, 1, 2]], 100)
+    assert twice == pytest.approx(once)
+    (one,) = intervals_over_seeds(rows[:, [0, 0, 0]], 100)
+    assert one == pytest.approx(bounded_interval(rows[0, 0, 0], rows[1:, 0, 0], 100))
+    # networks of unequal share: the error of their weighted mean
+    (unequal,) = intervals_over_seeds(rows[:, [0, 1, 2, 0]], 100)
+    assert unequal.value == pytest.approx(rows[0, [0, 1, 2, 0], 0].mean())
+    assert unequal.high - unequal.low > once.high - once.low
+    # what differs in one statistic alone is another network
+    more = np.concatenate([rows[:, [0, 0, 1]], np.arange(3.0)[:, None] / 10 + 0 * rows], axis=2)
+    (apart, _), (alike,) = intervals_over_seeds(more, 100), intervals_over_seeds(more[..., :1], 100)
+    assert apart.high - apart.low < alike.high - alike.low
+
+
+def test_statistics_without_bounds_keep_their_percentiles():
+    rows = 30 + 10 * _seeds(0.5, 0.001)
+    (wide,) = intervals_over_seeds(rows, 100, bounds=(-np.inf, np.inf))
+    assert wide.value == pytest.approx(40.0) and wide.high - wide.low > 2 * stats.t.ppf(0.975, 2) * 5 / np.sqrt(3) - 0.1
+    (one,) = intervals_over_seeds(rows[:, :1], 100, bounds=(0.0, np.inf))
+    assert one == pytest.approx(percentile_interval(rows[0, 0, 0], rows[1:, 0, 0]))
+    (endless,) = intervals_over_seeds(np.full((9, 2, 1), np.inf), 100, bounds=(0.0, np.inf))
+    assert endless.value == np.inf and np.isnan(endless.low)

@@ -93,7 +93,7 @@ def make_attackers(
         if name in names and not alone:
             raise UsageError("GM-U319", f"{name} needs another attacker that looks at pixels", got=", ".join(names))
     if "averaging" in names:
-        made["averaging"] = lambda: AveragingAttacker(alone)  # type: ignore[arg-type]
+        made["averaging"] = lambda: AveragingAttacker(alone)
     if "fusion" in names:
         heard = {name: make for name, make in made.items() if name != "metadata"}
         made["fusion"] = lambda: FusionAttacker(heard)

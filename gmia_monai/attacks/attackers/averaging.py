@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker, EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
@@ -22,7 +22,7 @@ from gmia_monai.metrics.verification import roc_auc
 __all__ = ["AveragingAttacker"]
 
 
-class AveragingAttacker:
+class AveragingAttacker(CombiningAttacker):
     """Another attacker, with means in the place of single embeddings; which one, is chosen on V2.
 
     Args:
@@ -34,15 +34,16 @@ class AveragingAttacker:
 
     name = "averaging"
 
-    def __init__(self, makers: Mapping[str, Callable[[], EmbeddingAttacker]]) -> None:
-        self._attackers = {name: make() for name, make in makers.items()}
+    def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
+        super().__init__(makers)
+        self._attackers: dict[str, EmbeddingAttacker] = {}
         self.chosen: dict[str, str] = {}
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Fits the other attackers, and chooses the one whose means tell most on V2, near or far."""
         judged = knowledge.choice
-        for attacker in self._attackers.values():
-            attacker.fit(knowledge, seed)
+        others = self.others(knowledge, seed)
+        self._attackers = {name: a for name, a in others.items() if isinstance(a, EmbeddingAttacker)}
         for threat in THREATS:
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
             if len(self._attackers) == 1 or not (pairs.n_positives and pairs.n_negatives):

@@ -7,7 +7,7 @@ the verification attack tests both (a system may push an image to the far side o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +20,7 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.errors import UsageError
 
-__all__ = ["Attacker", "EmbeddingAttacker", "cosine_score"]
+__all__ = ["Attacker", "CombiningAttacker", "EmbeddingAttacker", "cosine_score"]
 
 _CHUNK = 1 << 15
 _ROWS = 16
@@ -37,6 +37,33 @@ class Attacker(Protocol):
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """One score a pair, higher for "same person"; positions of ``pairs`` are those of ``judged.real``."""
+
+
+class CombiningAttacker:
+    """An attacker who builds on others.
+
+    Args:
+        makers: name to a function that makes another attacker anew.
+
+    Attributes:
+        fitted: gives another attacker by name, seed and knowledge, fitted; a pool sets it, so that attackers are fitted
+            once. None: they are made and fitted anew.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
+        self._makers = dict(makers)
+        self.fitted: Callable[[str, int, AttackerKnowledge], Attacker] | None = None
+
+    def others(self, knowledge: AttackerKnowledge, seed: int) -> dict[str, Attacker]:
+        """The others by name, fitted."""
+        found = {}
+        for name, make in self._makers.items():
+            if self.fitted is not None:
+                found[name] = self.fitted(name, seed, knowledge)
+            else:
+                found[name] = make()
+                found[name].fit(knowledge, seed)
+        return found
 
 
 def cosine_score(a: Tensor, b: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gmia_monai.attacks.attackers.base import Attacker
+from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.likelihood import LikelihoodRatio
 from gmia_monai.data.pairs import Pairs
@@ -27,7 +27,7 @@ __all__ = ["FusionAttacker"]
 _FOLDS = 5
 
 
-class FusionAttacker:
+class FusionAttacker(CombiningAttacker):
     """Several attackers as one.
 
     Args:
@@ -37,7 +37,8 @@ class FusionAttacker:
     name = "fusion"
 
     def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
-        self._attackers = {name: make() for name, make in makers.items()}
+        super().__init__(makers)
+        self._attackers: dict[str, Attacker] = {}
         self._weighed: dict[str, _Weighed] = {}
         self._choice: Judged | None = None
 
@@ -48,8 +49,7 @@ class FusionAttacker:
             UsageError: as the attackers do.
         """
         judged = self._choice = knowledge.choice
-        for attacker in self._attackers.values():
-            attacker.fit(knowledge, seed)
+        self._attackers = self.others(knowledge, seed)
         for threat in THREATS:
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
             if pairs.n_positives >= 2 and pairs.n_negatives >= 2:
