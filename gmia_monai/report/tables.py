@@ -54,8 +54,8 @@ def results_markdown(results: Sequence[Result], command: str = "python -m gmia_m
     parts = [
         "# Results",
         f"Generated from the result lines in `results/` by `{command}`; edits are lost. Intervals are 95 %: "
-        "a bootstrap over patients, on the logit scale for verification and what else has bounds (Wilson's where a rate "
-        "is 0 or 1), percentiles for the rest (`gmia_monai/metrics/intervals.py`), unless a topic says otherwise. "
+        "a bootstrap over patients, on the logit scale for verification and what else has bounds (Wilson's where a "
+        "rate is 0 or 1), percentiles for the rest (`gmia_monai/metrics/intervals.py`), unless a topic says otherwise. "
         "Roles and pairs: evaluation protocol v1. How often the test role was looked at, and which targets were "
         "missed: the model card.",
     ]

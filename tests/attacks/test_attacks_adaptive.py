@@ -13,12 +13,9 @@ from gmia_monai.attacks.attackers import ATTACKERS, make_attackers
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.attackers.fusion import FusionAttacker
-from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import Judged
-from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
 from gmia_monai.data.cohort import Cohort, ImageRecord
 from gmia_monai.data.release import RealImages, Release
@@ -216,143 +213,6 @@ def test_several_releases_of_an_image_are_averaged(weights):
     assert _auc(attacker, many) > _auc(attacker, one) + 0.02
 
 
-# -- linear ------------------------------------------------------------------------------------------------------------
-def test_a_linear_map_undoes_what_is_linear(weights):
-    """Identity turned about in the embedding by a fixed rotation: no trained attacker finds it, the linear one does."""
-    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((SIZE * SIZE, SIZE * SIZE)))[0]
-
-    def turned(name: str) -> Judged:
-        real = real_images(name)
-        pixels = np.clip(0.5 + 0.2 * (flat(real.pixels) @ turn) * SIZE, 0, 1).astype(np.float32)
-        sources = tuple((i,) for i in range(len(real)))
-        return Judged(real, Release("turned", pixels.reshape(real.pixels.shape), sources))
-
-    known = knowledge("unchanged")
-    known = type(known)(known.training, turned("a"), turned("v"), known.frozen, known.anonymize)
-    found = []
-    for attacker in (FrozenAttacker(), LinearAttacker("linear_frozen")):
-        attacker.fit(known, 0)
-        found.append(_auc(attacker, turned("t")))
-    assert abs(found[0] - 0.5) < 0.15 and found[1] > 0.9
-
-
-@pytest.mark.parametrize("system", ["unchanged", "negative", "noise"])
-def test_the_linear_attacker_rings_and_is_silent(weights, system):
-    attacker = LinearAttacker("linear_frozen")
-    attacker.fit(knowledge(system), 0)
-    auc = _auc(attacker, judged(system))
-    assert abs(auc - 0.5) < 0.1 if system == "noise" else auc > 0.95
-
-
-def test_discriminants_are_those_of_an_independent_library():
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: PLC0415
-
-    from gmia_monai.attacks.attackers.linear import _discriminants  # noqa: PLC0415
-
-    rng = np.random.default_rng(0)
-    person = np.repeat(np.arange(12), 30)
-    x = rng.standard_normal((12, 6))[person] * [3, 2, 1, 0.5, 0.2, 0.1] + rng.standard_normal((360, 6)) @ rng.random(
-        (6, 6)
-    )
-    x -= x.mean(0)
-    ours = _discriminants(x, person, 1e-9)[:, :3]
-    theirs = LinearDiscriminantAnalysis(solver="eigen").fit(x, person).scalings_[:, :3]
-    for a, b in zip(ours.T, theirs.T, strict=True):
-        assert abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b) == pytest.approx(1.0, abs=1e-6)
-
-
-def test_the_linear_attacker_needs_an_encoder(weights):
-    known = knowledge("unchanged", frozen=None)
-    with pytest.raises(UsageError, match="GM-U312"):
-        LinearAttacker("linear_frozen").fit(known, 0)
-    attacker = LinearAttacker("linear", weights["arcface"])
-    attacker.fit(known, 0)
-    assert _auc(attacker, judged("unchanged")) > 0.7
-
-
-# -- fusion ------------------------------------------------------------------------------------------------------------
-class _Half(FrozenAttacker):
-    """Sees the left or the right half of an image, with noise of its own; the right half the wrong way round."""
-
-    right = False
-
-    def fit(self, known, seed):
-        half = slice(SIZE // 2, None) if self.right else slice(SIZE // 2)
-        sign = -1.0 if self.right else 1.0
-
-        def embed(pixels: np.ndarray, sign: float = 1.0) -> np.ndarray:
-            rng = np.random.default_rng(int(1e6 * abs(float(pixels[..., half].sum()))) % 2**32)
-            e = pixels[..., half].reshape(len(pixels), -1) - 0.5
-            e = e / np.linalg.norm(e, axis=1, keepdims=True)
-            return (sign * (e + 0.2 * rng.standard_normal(e.shape))).astype(np.float32)
-
-        self.use(embed, lambda pixels: embed(pixels, sign))
-
-
-class _Right(_Half):
-    right = True
-
-
-def test_fusion_hears_all_attackers_also_those_that_turn(weights):
-    known, case = knowledge("unchanged"), judged("unchanged")
-    parts = {"left": _Half, "right": _Right}
-    fused = FusionAttacker(parts)
-    fused.fit(known, 0)
-    alone = []
-    for make in parts.values():
-        attacker = make()
-        attacker.fit(known, 0)
-        alone.append(abs(_auc(attacker, case) - 0.5))
-    assert 0.1 < max(alone) < _auc(fused, case) - 0.5 - 0.01
-
-
-def test_fusion_scores_v2_without_the_patient_whom_it_scores(weights):
-    """Attackers that know nothing: fitted and read on the same pairs they would seem to know something."""
-
-    class Blind(FrozenAttacker):
-        number = 0
-
-        def fit(self, known, seed):
-            number = self.number
-            self.use(
-                lambda pixels: (
-                    np.random.default_rng([number, int(pixels.sum())])
-                    .standard_normal((len(pixels), 3))
-                    .astype(np.float32)
-                )
-            )
-
-    makers = {f"blind{k}": type(f"Blind{k}", (Blind,), {"number": k}) for k in range(8)}
-    fused = FusionAttacker(makers)
-    known = knowledge("unchanged")
-    fused.fit(known, 0)
-    pairs = threat_pairs(known.choice.real.cohort, "T1", "matched", known.choice.released)
-    honest = roc_auc(fused.score(known.choice, pairs, "T1"), pairs.same, pairs.weight)
-    own = fused._weighed["T1"].all(fused._scores(known.choice, pairs, "T1"))
-    assert roc_auc(own, pairs.same, pairs.weight) > 0.6, "eight attackers that know nothing fit 24 patients"
-    assert honest < 0.6
-    with pytest.raises(UsageError, match="GM-U317"):
-        FusionAttacker(makers).score(known.choice, pairs, "T1")
-
-
-def test_combining_attackers_share_what_a_pool_has_fitted(weights):
-    fits = []
-
-    class Counted(FrozenAttacker):
-        def fit(self, known, seed):
-            fits.append(seed)
-            super().fit(known, seed)
-
-    known = knowledge("unchanged")
-    both = {"a": Counted, "b": Counted}
-    pool = AttackerPool(both | {"averaging": lambda: AveragingAttacker(both), "fusion": lambda: FusionAttacker(both)})
-    for name in pool:
-        pool.fitted(name, 0, known)
-    assert fits == [0, 0]
-    FusionAttacker(both).fit(known, 1)
-    assert fits == [0, 0, 1, 1], "without a pool they are fitted anew"
-
-
 def test_the_owner_compares_like_with_like(weights):
     """A keyed shuffle of pixels that keeps nothing an encoder could learn from few patients, yet is always the same."""
     order = np.random.default_rng(0).permutation(SIZE * SIZE)
@@ -453,8 +313,7 @@ def test_refitting_knows_all_patients_of_an_image_of_several(weights):
     with pytest.raises(UsageError, match="GM-U303"):
         AdaptiveAttacker("adaptive_released", weights["arcface"], "released", PLAIN).fit(known, 0)
     generated = Judged(case.real, Release("generated", case.release.pixels, ((),) * len(case.release)))
-    with pytest.raises(UsageError, match="GM-U303"):
-        released_side(generated)
+    assert len(released_side(generated).pixels) == 0
 
 
 def test_the_optimisers_own_encoder_can_be_refitted(weights):

@@ -22,7 +22,6 @@ from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
 from gmia_monai.attacks.refit_store import RefitStore, refit_key
 from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.data.threats import threat_pairs
-from gmia_monai.errors import UsageError
 from gmia_monai.inferers.autocast import computes_bfloat16
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
@@ -33,14 +32,10 @@ __all__ = ["AdaptiveAttacker", "real_side", "released_side", "within_budget"]
 
 
 def released_side(judged: Judged) -> Side:
-    """Released images with the patient and the radiograph behind each; one of several sources comes once for each.
-
-    Raises:
-        UsageError: ``GM-U303`` for a generated release.
-    """
-    if judged.release.kind == "generated":
-        raise UsageError("GM-U303", "refitting needs to know the sources", got=f"generated {judged.release.system}")
-    image, source = np.array([(i, s) for i, sources in enumerate(judged.release.sources) for s in sources]).T
+    """Released images with the patient and the radiograph behind each; one of several sources comes once for each, one
+    without any is left out."""
+    pairs = [(i, s) for i, sources in enumerate(judged.release.sources) for s in sources]
+    image, source = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     return Side(judged.release.pixels[image], judged.real.cohort.patient_index[source], source)
 
 
@@ -97,8 +92,8 @@ class AdaptiveAttacker(EmbeddingAttacker):
         """Refits the network of a seed.
 
         Raises:
-            UsageError: ``GM-U303`` for a generated release, and for one with several sources an image where both
-                sides are released; ``GM-U313`` without weights, ``GM-U314`` for too few patients.
+            UsageError: ``GM-U303`` for a release with several sources an image where both sides are released,
+                ``GM-U313`` without weights, ``GM-U314`` for too few patients, as in a generated release.
         """
         network = load_attacker_network(self.weights, seed)
         if isinstance(network, IdentityNet):
