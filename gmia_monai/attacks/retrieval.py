@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
@@ -107,13 +107,12 @@ class RetrievalAttack:
         for attacker in self._fitted[name]:
             released, real = attacker.embeddings(judged)
             queries, gallery = (released, real) if direction == "released_in_real" else (real, released)
-            cosine = attacker.compare is cosine_score
             table = identify(
                 gallery[kept],
                 cohort.patient_index[kept],
                 folders[kept],
-                queries=sign * queries[kept] if cosine else queries[kept],
-                compare=None if cosine else lambda a, b, by=attacker: sign * by.compare_all(a, b),
+                queries=queries[kept],
+                compare=lambda a, b, by=attacker: sign * by.compare_all(a, b),
             )
             tables.append(table)
         return tables

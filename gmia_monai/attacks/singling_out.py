@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.errors import UsageError
@@ -211,8 +211,7 @@ class SinglingOutAttack:
             if known:
                 found.append(found[known[0]])
                 continue
-            compare = None if attacker.compare is cosine_score else attacker.compare_all
-            found.append(_figures(cloaking(released, real, patient, compare), patient))
+            found.append(_figures(cloaking(released, real, patient, attacker.compare_all), patient))
         return found
 
     def _lines(

@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-PROBES = ("fidelity", "utility")
+PROBES = ("utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
     *("attribute", "inversion", "budget"),

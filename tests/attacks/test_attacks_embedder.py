@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from gmia_monai.attacks.attackers import embedder
+from gmia_monai.attacks.attackers.base import CosineScore
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
+from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.networks.identity import IdentityNet
 
 
@@ -74,3 +77,15 @@ def test_too_many_bytes_push_out_the_oldest(monkeypatch):
     assert network.called == []
     embed(_pixels(2))
     assert network.called == [5]
+
+
+def test_cosines_of_all_pairs_are_those_of_single_ones():
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((n, 7)).astype(np.float32) for n in (5, 4))
+    for sign in (1.0, -1.0):
+        attacker = FrozenAttacker()
+        attacker.compare = CosineScore(sign)
+        found = attacker.compare_all(left, right)
+        for i, j in np.ndindex(5, 4):
+            naive = sign * left[i] @ right[j] / np.linalg.norm(left[i]) / np.linalg.norm(right[j])
+            assert found[i, j] == pytest.approx(naive, abs=1e-6)

@@ -256,7 +256,8 @@ def test_an_attacker_without_chance_has_the_interval_of_one_seed():
     assert (one.value, one.low, one.high) == (three.value, three.low, three.high)
     asked = presence_case(case)
     scores = presence_scores(flat(case.release.pixels[asked.images]) @ flat(asked.held).T.astype(float), asked.own)
-    expected = patient_bootstrap(lambda w: roc_auc(scores["largest"], asked.member, w), np.arange(24), 50)
+    found = lambda w: roc_auc(scores["largest"], asked.member, w)  # noqa: E731
+    expected = patient_bootstrap(found, np.arange(24), 50, bounds=(0.0, 1.0))
     assert one.value == pytest.approx(expected.value, abs=1e-5) and one.low == pytest.approx(expected.low, abs=1e-5)
 
 

@@ -88,7 +88,7 @@ def test_patients_weigh_alike_in_lines_of_patients(direction):
         assert line.value != table[f"{figure}.{direction}.frozen.v1"].value
         assert line.extra[f"{figure}_at_gallery"]["59"] == pytest.approx(line.value, abs=1e-5)
     expected = patient_bootstrap(
-        lambda w: float(np.average(found.rank < 1.5, weights=w)), found.patient, 50, CONTEXT.seed
+        lambda w: float(np.average(found.rank < 1.5, weights=w)), found.patient, 50, CONTEXT.seed, bounds=(0.0, 1.0)
     )
     shown = table[f"rank_1.{direction}.frozen.v1"]
     assert (shown.low, shown.high) == pytest.approx((expected.low, expected.high), abs=1e-5)

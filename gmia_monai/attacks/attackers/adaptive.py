@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.base import CosineScore, EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
@@ -25,6 +25,7 @@ from gmia_monai.data.threats import threat_pairs
 from gmia_monai.inferers.autocast import computes_bfloat16
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
+from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import sha256_of
 
@@ -150,7 +151,8 @@ class AdaptiveAttacker(EmbeddingAttacker):
         return found()
 
     def _take(self, pair: RefitPair) -> None:
-        self.compare = pair.compare
+        siamese = isinstance(pair.released, SiameseVerifier)
+        self.compare = pair.compare if siamese else CosineScore(float(pair.sign))
         self.use(
             NetworkEmbedder(pair.released, device=self.device),
             None if pair.real is pair.released else NetworkEmbedder(pair.real, device=self.device),

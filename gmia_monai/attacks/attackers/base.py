@@ -20,7 +20,7 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.errors import UsageError
 
-__all__ = ["Attacker", "CombiningAttacker", "EmbeddingAttacker", "cosine_score"]
+__all__ = ["Attacker", "CombiningAttacker", "CosineScore", "EmbeddingAttacker", "cosine_score"]
 
 _CHUNK = 1 << 15
 _ROWS = 16
@@ -66,9 +66,26 @@ class CombiningAttacker:
         return found
 
 
-def cosine_score(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of each pair of embeddings ``[n, d]``."""
-    return F.cosine_similarity(a, b, dim=-1)
+class CosineScore:
+    """Cosine of embeddings, or its negative.
+
+    Args:
+        sign: 1, or -1 where the farthest image is the right one.
+    """
+
+    def __init__(self, sign: float = 1.0) -> None:
+        self.sign = sign
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Score of each pair of embeddings, ``[..., d]`` each."""
+        return self.sign * F.cosine_similarity(a, b, dim=-1)
+
+    def all(self, a: Tensor, b: Tensor) -> Tensor:
+        """Score of each of ``[n, d]`` with each of ``[m, d]``, as one product of matrices, ``[n, m]``."""
+        return self.sign * F.normalize(a, dim=-1, eps=1e-8) @ F.normalize(b, dim=-1, eps=1e-8).T
+
+
+cosine_score = CosineScore()
 
 
 class EmbeddingAttacker(ABC):
@@ -128,6 +145,8 @@ class EmbeddingAttacker(ABC):
 
     @torch.no_grad()
     def compare_all(self, left: np.ndarray, right: np.ndarray) -> Float64[np.ndarray, "n m"]:
-        """Score of each of ``left`` with each of ``right``, a few rows at a time."""
+        """Score of each of ``left`` with each of ``right``."""
         a, b = torch.from_numpy(left).float(), torch.from_numpy(right).float()
+        if isinstance(self.compare, CosineScore):
+            return self.compare.all(a, b).double().numpy()
         return torch.cat([self.compare(rows[:, None], b[None]) for rows in a.split(_ROWS)]).double().numpy()
