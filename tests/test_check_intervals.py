@@ -13,7 +13,7 @@ from gmia_monai.metrics.results import read_results
 
 ROOT = Path(__file__).parents[1]
 BAND = (0.93, 0.97)
-SIMULATIONS = 150
+SIMULATIONS = 120
 EXCEPTIONS: dict[str, str] = {}
 """Settings of the full run whose intervals hold the truth less or more often, with the reason."""
 
@@ -23,7 +23,7 @@ def check():
     spec = importlib.util.spec_from_file_location("check_intervals", ROOT / "scripts" / "check_intervals.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.LARGE, module.N_BOOT = 3_000, 120
+    module.LARGE, module.N_BOOT = 1_500, 120
     return module
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from gmia_monai.metrics.intervals import Bounds, Interval, intervals_over_seeds
+from gmia_monai.metrics.intervals import intervals_over_seeds
+from gmia_monai.metrics.limits import Bounds, Interval
 from gmia_monai.metrics.multilabel import FIGURES, resampled_figures
 from gmia_monai.metrics.results import Result, RunContext
 

@@ -11,9 +11,6 @@ from scipy import stats
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import (
-    Interval,
-    SeedError,
-    bounded_interval,
     intervals_over_seeds,
     pair_bootstrap,
     pair_bootstrap_auc,
@@ -22,10 +19,8 @@ from gmia_monai.metrics.intervals import (
     patient_bootstrap,
     patient_bootstrap_figures,
     patient_counts,
-    percentile_interval,
-    rate_interval,
-    wilson_interval,
 )
+from gmia_monai.metrics.limits import bounded_interval, percentile_interval
 from gmia_monai.metrics.verification import SortedScores, roc_auc
 
 
@@ -124,20 +119,11 @@ def test_same_seed_same_interval_and_level_widens():
     assert patient_bootstrap(mean, patients, 300, seed=6) != one
 
 
-def test_replicates_without_a_value_are_left_out(caplog):
-    interval = percentile_interval(0.5, np.array([np.nan, 0.4, 0.6]))
-    assert 0.4 <= interval.low <= interval.high <= 0.6
-    assert "1 of 3" in caplog.text
-    assert np.isnan(percentile_interval(0.5, np.array([np.nan])).low)
-
-
 def test_contradicting_pairs_and_empty_cohorts_are_refused():
     with pytest.raises(UsageError, match="GM-U213"):
         pair_bootstrap_auc(np.zeros(2), np.array([True, False]), np.array([1, 1]), np.array([2, 2]))
     with pytest.raises(UsageError, match="GM-U212"):
         patient_bootstrap(lambda w: 0.0, np.zeros(0, dtype=int))
-    with pytest.raises(UsageError, match="GM-U211"):
-        percentile_interval(0.5, np.array([0.1, 0.2]), level=1.0)
 
 
 def test_five_hundred_resamples_of_a_full_test_role_are_quick():
@@ -183,21 +169,6 @@ def test_attackers_that_differ_widen_the_interval_by_their_own_spread():
     assert 0.0 <= wild.low < wild.high <= 1.0, "limits stay where the statistic can be"
 
 
-# -- one outcome a patient ---------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("k", "n"), [(0, 40), (3, 155), (154, 309), (20, 20)])
-def test_wilson_inverts_the_score_test(k, n):
-    interval = wilson_interval(k, n)
-    assert interval.value == k / n
-    for limit in (interval.low, interval.high):
-        if 0.0 < limit < 1.0:
-            assert abs(k / n - limit) / np.sqrt(limit * (1 - limit) / n) == pytest.approx(stats.norm.ppf(0.975))
-    assert interval.low < interval.high, "an interval has a width where all outcomes are the same"
-
-
-def test_wilson_without_trials_has_no_value():
-    assert np.isnan(wilson_interval(0, 0)).all()
-
-
 def test_rows_of_counts_are_the_draws_of_the_patient_bootstrap():
     rng = np.random.default_rng(3)
     patients, values = np.repeat(np.arange(9), 2), rng.normal(size=18)
@@ -205,15 +176,6 @@ def test_rows_of_counts_are_the_draws_of_the_patient_bootstrap():
     means = (rows * values).sum(axis=1) / rows.sum(axis=1)
     expected = patient_bootstrap(lambda w: float(np.average(values, weights=w)), patients, 60, seed=5)
     assert percentile_interval(means[0], means[1:]) == pytest.approx(expected)
-
-
-def test_a_rate_without_a_hit_has_a_width():
-    nobody = rate_interval(Interval(0.0, 0.0, 0.0), 50)
-    assert nobody == wilson_interval(0, 50) and nobody.low == 0 and 0.05 < nobody.high < 0.1
-    everybody = rate_interval(Interval(1.0, 1.0, 1.0), 50)
-    assert everybody.value == everybody.high == 1.0 and 0.9 < everybody.low < 0.95
-    for found in (Interval(0.0, 0.0, 0.1), Interval(0.3, 0.3, 0.3)):
-        assert rate_interval(found, 50) is found
 
 
 def test_figures_of_one_pass_are_those_of_single_passes():
@@ -251,49 +213,6 @@ def test_patient_bootstrap_over_seeds_is_the_mean_of_the_seeds_with_a_students_t
     margin = stats.t.ppf(0.975, 2) * 0.2 / np.sqrt(3) * slope
     logits = np.log(apart.value / (1 - apart.value)) + np.array([-1, 1]) * margin
     assert apart[1:] == pytest.approx(tuple(1 / (1 + np.exp(-logits))), rel=0.05)
-
-
-# -- figures with bounds -----------------------------------------------------------------------------------------------
-def test_bounded_limits_are_students_t_on_the_logit_scale():
-    logits = np.random.default_rng(0).normal(3.0, 0.2, 4000)
-    values = 1 / (1 + np.exp(-logits))
-    found = bounded_interval(1 / (1 + np.exp(-3.0)), values, 20)
-    margin = stats.t.ppf(0.975, 19) * logits.std() * np.sqrt(20 / 19)
-    assert found[1:] == pytest.approx(tuple(1 / (1 + np.exp(-3.0 + np.array([1, -1]) * margin))), rel=1e-3)
-    assert found.value - found.low > found.high - found.value, "the longer side is the one away from the bound"
-    mirrored = bounded_interval(1 - found.value, 1 - values, 20)
-    assert mirrored[1:] == pytest.approx((1 - found.high, 1 - found.low))
-    doubled = bounded_interval(2 * found.value - 1, 2 * values - 1, 20, bounds=(-1.0, 1.0))
-    assert doubled[1:] == pytest.approx((2 * found.low - 1, 2 * found.high - 1))
-    wider = bounded_interval(found.value, values, 20, level=0.999)
-    assert 0 < wider.low < found.low and found.high < wider.high < 1
-    with pytest.raises(UsageError, match="GM-U211"):
-        bounded_interval(0.5, values, 20, level=0.0)
-
-
-def test_at_a_bound_and_beside_it_an_interval_has_a_width():
-    ones = np.ones(50)
-    assert bounded_interval(1.0, ones, 40) == wilson_interval(40, 40)
-    assert bounded_interval(1.0 - 1e-16, ones, 40)[1:] == wilson_interval(40, 40)[1:]
-    assert bounded_interval(0.0, 0 * ones, 40) == wilson_interval(0, 40)
-    # one patient of 100 is missed: resamples hold it never, once, twice; as for a count of one
-    missed = np.random.default_rng(0).poisson(1.0, 2000) / 100
-    found = bounded_interval(0.99, 1 - missed, 100)
-    assert 0.92 < found.low < 0.95 and 0.998 < found.high < 1.0
-    assert bounded_interval(0.3, np.full(50, 0.3), 40) == (0.3, 0.3, 0.3)
-    assert np.isnan(bounded_interval(0.3, np.array([np.nan]), 40)[1:]).all()
-    assert np.isnan(bounded_interval(float("nan"), ones, 40)[1:]).all()
-
-
-def test_margins_of_patients_and_of_seeds_are_added_in_quadrature():
-    draws = 0.5 + 0.01 * np.random.default_rng(0).normal(size=2000)
-    patients, seeds, both = (
-        bounded_interval(0.5, r, 60, seeds=e)
-        for r, e in ((draws, None), (np.full(9, 0.5), SeedError(0.004, 3)), (draws, SeedError(0.004, 3)))
-    )
-    logits = [np.log(i.high / (1 - i.high)) for i in (patients, seeds, both)]
-    assert logits[2] == pytest.approx(np.hypot(*logits[:2]))
-    assert logits[1] == pytest.approx(4 * 0.004 * stats.t.ppf(0.975, 2))
 
 
 def _seeds(spread, own, n_seeds=3, n_boot=400):
