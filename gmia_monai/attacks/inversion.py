@@ -32,6 +32,7 @@ from gmia_monai.metrics.verification import SortedScores, roc_auc
 __all__ = ["InversionAttack"]
 
 _BATCH = 64
+_ROUNDING = 1e-6  # of two AUCs that are the same
 _THREATS = ("T1", "T2")
 # The encoder that the system was optimised against is a friend of the system: it judges where there is no other.
 _JUDGES = ("snn", "arcface", "frozen")
@@ -196,14 +197,14 @@ class InversionAttack:
             pairs.weight,
             self.n_boot,
             context.seed,
-            bounds=(-1.0, 1.0),
+            bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
         )
         gain = intervals[2]
         shared = {"attacker_seeds": [self.seed], "network_in_loss": self._in_loss}
         extras: tuple[dict[str, object], ...] = (
             {"sign": signs[0]},
             {"sign": signs[1]},
-            {"signs": list(signs), "beats_release": bool(gain.low > 0.0)},
+            {"signs": list(signs), "beats_release": bool(gain.low > _ROUNDING)},
         )
         names = ("inversion_auc", "inversion_auc_release", "inversion_gain")
         return [

@@ -120,7 +120,7 @@ class MemorisationAttack:
                 return share, control, share - control
 
             share, control, excess = patient_bootstrap_figures(
-                [shares], units, self.n_boot, context.seed, bounds=(-1.0, 1.0)
+                [shares], units, self.n_boot, context.seed, bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)]
             )
             share, control = rate_interval(share, n_units), rate_interval(control, len(judged.real.cohort.patients))
             extra = {

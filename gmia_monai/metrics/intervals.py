@@ -170,7 +170,7 @@ def pair_bootstrap_figures(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    bounds: Bounds = (0.0, 1.0),
+    bounds: Bounds | Sequence[Bounds] = (0.0, 1.0),
 ) -> list[Interval]:
     """Intervals of means of statistics over attackers of several seeds, by drawing patients.
 
@@ -186,7 +186,8 @@ def pair_bootstrap_figures(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage.
-        bounds: smallest and largest value of the statistics; limits stay within. Infinite ones where there is none.
+        bounds: smallest and largest value of the statistics, or of each; limits stay within. Infinite ones where
+            there is none.
 
     Returns:
         one interval a statistic.
@@ -205,7 +206,7 @@ def patient_bootstrap_figures(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    bounds: Bounds = (0.0, 1.0),
+    bounds: Bounds | Sequence[Bounds] = (0.0, 1.0),
 ) -> list[Interval]:
     """As :func:`pair_bootstrap_figures`, for statistics of images.
 
@@ -215,7 +216,8 @@ def patient_bootstrap_figures(
         n_boot: number of resamples.
         seed: seed of the resamples.
         level: coverage.
-        bounds: smallest and largest value of the statistics; limits stay within. Infinite ones where there is none.
+        bounds: smallest and largest value of the statistics, or of each; limits stay within. Infinite ones where
+            there is none.
 
     Returns:
         one interval a statistic.
@@ -234,7 +236,7 @@ def _over_seeds(
     drawn: Iterator[Float[np.ndarray, "n"]],
     n_patients: int,
     level: float,
-    bounds: Bounds,
+    bounds: Bounds | Sequence[Bounds],
 ) -> list[Interval]:
     """Intervals of means over seeds, from the weights of all data and of each resample."""
     if len(statistics) == 0:
@@ -247,7 +249,10 @@ def _over_seeds(
 
 
 def intervals_over_seeds(
-    found: Float[np.ndarray, "rows seeds k"], n_patients: int, level: float = 0.95, bounds: Bounds = (0.0, 1.0)
+    found: Float[np.ndarray, "rows seeds k"],
+    n_patients: int,
+    level: float = 0.95,
+    bounds: Bounds | Sequence[Bounds] = (0.0, 1.0),
 ) -> list[Interval]:
     """Intervals of means of statistics over networks of several seeds, whose resamples share their draws of patients.
 
@@ -261,8 +266,8 @@ def intervals_over_seeds(
             values throughout are one network: more seeds than weights files repeat some.
         n_patients: patients that were drawn.
         level: coverage.
-        bounds: smallest and largest value of the statistics; infinite ones where there is none, for percentiles of
-            the resamples with the margin of seeds in quadrature.
+        bounds: smallest and largest value of the statistics, or of each; infinite ones where there is none, for
+            percentiles of the resamples with the margin of seeds in quadrature.
 
     Returns:
         one interval a statistic.
@@ -270,15 +275,18 @@ def intervals_over_seeds(
     flat = np.nan_to_num(np.swapaxes(found, 0, 1).reshape(found.shape[1], -1), nan=np.inf)
     _, first, times = np.unique(flat, axis=0, return_index=True, return_counts=True)
     share = times / times.sum()
+    single = not isinstance(bounds[0], tuple)
+    of_each = [bounds] * found.shape[2] if single else bounds
     intervals = []
-    for each in np.moveaxis(found[:, first], -1, 0):
+    for each, (least, largest) in zip(np.moveaxis(found[:, first], -1, 0), of_each, strict=True):
         means, seeds = each @ share, _seed_error(each, share, n_patients)
-        if np.isfinite(bounds).all():
-            intervals.append(bounded_interval(float(means[0]), means[1:], n_patients, level, bounds, seeds))
+        if np.isfinite([least, largest]).all():
+            within = (least, largest)
+            intervals.append(bounded_interval(float(means[0]), means[1:], n_patients, level, within, seeds))
             continue
         value, low, high = percentile_interval(float(means[0]), means[1:], level)
         below, above = (math.hypot(max(part, 0.0), seeds.margin(level)) for part in (value - low, high - value))
-        intervals.append(Interval(value, max(value - below, bounds[0]), min(value + above, bounds[1])))
+        intervals.append(Interval(value, max(value - below, least), min(value + above, largest)))
     return intervals
 
 

@@ -95,7 +95,8 @@ def bounded_interval(
     69:371, 2015). The standard error is the larger of that of the replicates' logits and that of the replicates
     divided by the slope of the logit: the first sees the skewness, the second also the resamples that reach a bound.
     The margin of seeds, their standard error times Student's t, is added in quadrature (Zou and Donner, Statistics in
-    Medicine 27:1693, 2008). At a bound, where no resample differs, the limits are Wilson's of so many patients.
+    Medicine 27:1693, 2008). At a bound, where no resample differs, the limits are Wilson's of so many patients; less
+    than half a patient from it, the margin of patients is no wider than that.
 
     Args:
         value: on all data.
@@ -112,17 +113,21 @@ def bounded_interval(
     place, drawn = (value - start) / width, (_finite(replicates, level) - start) / width
     if not np.isfinite(place) or len(drawn) == 0:
         return Interval(value, float("nan"), float("nan"))
+    tail, whole = (1.0 - level) / 2.0, round(place * n_patients)
+    wilson = wilson_interval(whole, n_patients, level)
+    widest = min(wilson.low, np.quantile(drawn, tail)), max(wilson.high, np.quantile(drawn, 1.0 - tail))
     if not 1e-12 < place < 1.0 - 1e-12:  # a mean of ones may be off by its rounding
-        limits = wilson_interval(round(place * n_patients), n_patients, level)
-        tail = (1.0 - level) / 2.0
-        low, high = min(limits.low, np.quantile(drawn, tail)), max(limits.high, np.quantile(drawn, 1.0 - tail))
+        low, high = widest
     else:
         slope, n = 1.0 / (place * (1.0 - place)), max(n_patients, 2)
         inside = drawn[(drawn > 0.0) & (drawn < 1.0)]  # a bound has no logit: the nearest resample's is taken
         seen = logit(np.clip(drawn, inside.min(), inside.max())) if len(inside) else np.zeros(1)
         error = max(drawn.std() * slope, seen.std()) * math.sqrt(n / (n - 1))
         of_seeds = 0.0 if seeds is None else seeds.margin(level) / width * slope
-        margin = math.hypot(error * t.isf((1.0 - level) / 2.0, n - 1), of_seeds)
+        of_patients = error * t.isf(tail, n - 1)
+        if whole in (0, n_patients):  # less than half a patient from the bound: no wider than at it
+            of_patients = min(of_patients, abs(logit(widest[0 if whole else 1]) - logit(place)))
+        margin = math.hypot(of_patients, of_seeds)
         if margin < 1e-12:  # all alike, up to rounding
             return Interval(value, value, value)
         low, high = expit(logit(place) - margin), expit(logit(place) + margin)

@@ -55,7 +55,7 @@ def _table(system: str, case: Judged) -> dict[str, Result]:
 def test_it_beats_a_release_that_hides_the_person_from_the_judge_alone(threat):
     table = _table("half_negative", half_negative(judged("unchanged")))
     found, release, gain = (table[f"inversion_{figure}.{threat}.v1"] for figure in ("auc", "auc_release", "gain"))
-    assert found.low > 0.95 and is_silent(release)
+    assert found.value > 0.99 and found.low > 0.85 and is_silent(release)  # 24 of 24 patients
     assert gain.value == pytest.approx(found.value - release.value, abs=1e-5)
     assert gain.low > 0.2 and gain.extra["beats_release"] is True
     assert gain.extra["signs"] == [found.extra["sign"], release.extra["sign"]]
@@ -66,8 +66,8 @@ def test_the_gain_is_paired():
     table = _table("half_negative", half_negative(judged("unchanged")))
     release, gain = table["inversion_auc_release.T1.v1"], table["inversion_gain.T1.v1"]
     assert (gain.low, gain.high) == (
-        pytest.approx(1 - release.high, abs=0.01),
-        pytest.approx(1 - release.low, abs=0.01),
+        pytest.approx(1 - release.high, abs=0.02),
+        pytest.approx(1 - release.low, abs=0.02),
     )
 
 
@@ -83,8 +83,8 @@ def test_a_negative_is_turned_back_and_read_from_its_far_side():
 def test_it_rings_on_unchanged_images():
     table = _table("unchanged", judged("unchanged"))
     for threat in ("T1", "T2"):
-        assert table[f"inversion_auc.{threat}.v1"].low > 0.95
-        assert table[f"inversion_auc_release.{threat}.v1"].low > 0.95
+        assert table[f"inversion_auc.{threat}.v1"].low > 0.85
+        assert table[f"inversion_auc_release.{threat}.v1"].low > 0.85
         assert table[f"inversion_gain.{threat}.v1"].extra["beats_release"] is False
 
 

@@ -255,3 +255,17 @@ def test_statistics_without_bounds_keep_their_percentiles():
     assert one == pytest.approx(percentile_interval(rows[0, 0, 0], rows[1:, 0, 0]))
     (endless,) = intervals_over_seeds(np.full((9, 2, 1), np.inf), 100, bounds=(0.0, np.inf))
     assert endless.value == np.inf and np.isnan(endless.low)
+
+
+def test_each_statistic_may_have_bounds_of_its_own() -> None:
+    rng = np.random.default_rng(4)
+    patients, values = np.arange(60), rng.random(60)
+
+    def of(w: np.ndarray) -> tuple[float, float]:
+        mean = float(np.average(values, weights=w))
+        return mean, mean - 0.5
+
+    own = patient_bootstrap_figures([of], patients, n_boot=200, bounds=[(0.0, 1.0), (-1.0, 1.0)])
+    for k, bounds in enumerate([(0.0, 1.0), (-1.0, 1.0)]):
+        assert own[k] == patient_bootstrap_figures([of], patients, n_boot=200, bounds=bounds)[k]
+    assert own[0] != patient_bootstrap_figures([of], patients, n_boot=200, bounds=(-1.0, 1.0))[0]

@@ -89,3 +89,14 @@ def test_margins_of_patients_and_of_seeds_are_added_in_quadrature():
     logits = [np.log(i.high / (1 - i.high)) for i in (patients, seeds, both)]
     assert logits[2] == pytest.approx(np.hypot(*logits[:2]))
     assert logits[1] == pytest.approx(4 * 0.004 * stats.t.ppf(0.975, 2))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_less_than_half_a_patient_from_a_bound_limits_are_no_wider_than_at_it(mirrored: bool) -> None:
+    """One patient in many resamples is missed: the slope of the logit would make of that nearly everything."""
+    value, drawn = 0.999993, 1.0 - np.where(np.arange(300) % 10 == 0, 1e-4, 1e-9)
+    found = bounded_interval(1.0 - value, 1.0 - drawn, 560) if mirrored else bounded_interval(value, drawn, 560)
+    wilson = wilson_interval(0 if mirrored else 560, 560)
+    far = 1.0 - found.high if mirrored else found.low
+    assert far == pytest.approx(1.0 - wilson.high if mirrored else wilson.low, abs=1e-6)
+    assert found.low <= found.value <= found.high
