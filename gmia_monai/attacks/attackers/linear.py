@@ -66,12 +66,13 @@ class LinearAttacker(EmbeddingAttacker):
         training = embed(knowledge.training.pixels)
         judged = knowledge.choice
         pairs = threat_pairs(judged.real.cohort, "T1", "matched", judged.released, 20)
-        best = -1.0
+        best, chosen = -1.0, None
         for maps in _maps(training, knowledge.training.cohort.patient_index, released, behind):
             self._take(embed, maps)
             found = roc_auc(self.score(judged, pairs, "T1"), pairs.same, pairs.weight)
-            if found > best:
+            if chosen is None or found > best:  # where V2 has no pairs, the first
                 best, chosen = found, maps
+        assert chosen is not None
         self._take(embed, chosen)
 
     def _embedder(self, knowledge: AttackerKnowledge, seed: int) -> Embed:
