@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+_ROUNDING = 1e-9
 
 Bounds = tuple[float, float]
 
@@ -116,11 +117,12 @@ def bounded_interval(
     tail, whole = (1.0 - level) / 2.0, round(place * n_patients)
     wilson = wilson_interval(whole, n_patients, level)
     widest = min(wilson.low, np.quantile(drawn, tail)), max(wilson.high, np.quantile(drawn, 1.0 - tail))
-    if not 1e-12 < place < 1.0 - 1e-12:  # a mean of ones may be off by its rounding
+    if not _ROUNDING < place < 1.0 - _ROUNDING:
         low, high = widest
     else:
         slope, n = 1.0 / (place * (1.0 - place)), max(n_patients, 2)
-        inside = drawn[(drawn > 0.0) & (drawn < 1.0)]  # a bound has no logit: the nearest resample's is taken
+        # A bound has no logit, and what is off it by rounding a meaningless one: the nearest other resample's is taken.
+        inside = drawn[(drawn > _ROUNDING) & (drawn < 1.0 - _ROUNDING)]
         seen = logit(np.clip(drawn, inside.min(), inside.max())) if len(inside) else np.zeros(1)
         error = max(drawn.std() * slope, seen.std()) * math.sqrt(n / (n - 1))
         of_seeds = 0.0 if seeds is None else seeds.margin(level) / width * slope

@@ -100,3 +100,12 @@ def test_less_than_half_a_patient_from_a_bound_limits_are_no_wider_than_at_it(mi
     far = 1.0 - found.high if mirrored else found.low
     assert far == pytest.approx(1.0 - wilson.high if mirrored else wilson.low, abs=1e-6)
     assert found.low <= found.value <= found.high
+
+
+def test_resamples_that_are_a_bound_up_to_rounding_do_not_widen_the_limits() -> None:
+    """One of 675 patients is missed: a third of the resamples have 1, some of them as 1 - 2e-16."""
+    missed = np.random.default_rng(0).poisson(1.0, 300)
+    exact = 1.0 - missed / 675
+    rounded = np.where(np.arange(300) % 2 == 0, np.minimum(exact, np.nextafter(1.0, 0.0)), exact)
+    assert bounded_interval(1 - 1 / 675, rounded, 675) == pytest.approx(bounded_interval(1 - 1 / 675, exact, 675))
+    assert bounded_interval(1 - 1 / 675, rounded, 675).low > 0.98
