@@ -24,15 +24,8 @@ from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.evaluation.arms import Arm, loss_lines
 from gmia_monai.metrics.classification import score_findings
-from gmia_monai.metrics.intervals import (
-    Interval,
-    pair_bootstrap,
-    pair_bootstrap_over_seeds,
-    patient_bootstrap,
-    patient_counts,
-    rate_interval,
-    wilson_interval,
-)
+from gmia_monai.metrics.intervals import pair_bootstrap, pair_bootstrap_over_seeds, patient_bootstrap, patient_counts
+from gmia_monai.metrics.limits import Interval, rate_interval, wilson_interval
 from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
 from gmia_monai.metrics.results import Result, RunContext, append_results
 from gmia_monai.metrics.verification import SortedScores, roc_auc

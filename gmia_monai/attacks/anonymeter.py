@@ -34,16 +34,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import t
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attribute import attribute_classes
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import checked_seeds
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval, SeedError
 from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
 from gmia_monai.metrics.results import Result, RunContext
 
@@ -104,10 +104,8 @@ class AnonymeterAttack:
     name = "anonymeter"
 
     def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2)) -> None:
-        if not seeds:
-            raise UsageError("GM-U316", "anonymeter needs at least one seed")
         self.attackers = attackers
-        self.seeds = tuple(seeds)
+        self.seeds = checked_seeds(seeds)
         self._fitted: list[dict[str, EmbeddingAttacker]] = []
         self._chosen: list[dict[str, tuple[float, float]]] = []
         self._knowledge: AttackerKnowledge | None = None
@@ -339,10 +337,9 @@ def _attempts(right: np.ndarray) -> Attempts:
 def mean_risk(risks: Sequence[Interval]) -> Interval:
     """Mean over seeds of the risk in [0, 1], from the interval of each; see the head of this file for its limits."""
     value, low, high = np.mean(risks, axis=0).tolist()
-    off = 0.0
-    if len(risks) > 1:
-        spread = np.std([risk.value for risk in risks], ddof=1)
-        off = float(t.ppf(0.975, len(risks) - 1) * spread / math.sqrt(len(risks)))
+    n = len(risks)
+    spread = float(np.std([risk.value for risk in risks], ddof=1)) if n > 1 else 0.0
+    off = SeedError(spread / math.sqrt(n), n).margin(0.95)
     low, high = value - math.hypot(value - low, off), value + math.hypot(high - value, off)
     return Interval(value, max(low, 0.0), min(high, 1.0))
 

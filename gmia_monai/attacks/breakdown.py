@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from gmia_monai.attacks.attribute import ATTRIBUTES, attribute_classes
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import MAX_AGE_GAP_YEARS, Pairs
-from gmia_monai.metrics.intervals import Interval, pair_bootstrap_over_seeds, patient_bootstrap, wilson_interval
+from gmia_monai.metrics.intervals import pair_bootstrap_over_seeds, patient_bootstrap
+from gmia_monai.metrics.limits import Interval, wilson_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 

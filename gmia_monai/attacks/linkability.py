@@ -24,7 +24,7 @@ from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.release import Release
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap_figures, rate_interval
+from gmia_monai.metrics.intervals import pair_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
 
@@ -150,8 +150,7 @@ class LinkabilityAttack:
             context.seed,
         )
         results = []
-        for figure, found in zip(_FIGURES, intervals, strict=True):
-            interval = found if figure == "f1" else rate_interval(found, pairs.n_positive_patients)
+        for figure, interval in zip(_FIGURES, intervals, strict=True):
             name = f"linkability_{figure}.{side}.{attacker}.v1"
             more = {"n_seeds": len(self.seeds), **extra}
             results.append(self._line(name, interval, pairs, attacker, "balanced", context, more))

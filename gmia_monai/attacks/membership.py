@@ -27,7 +27,8 @@ from gmia_monai.attacks.membership_signals import Pool
 from gmia_monai.attacks.shadow import AutoencoderTrainer, Shadow, TrainShadow
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, patient_bootstrap, rate_interval
+from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.limits import Interval, rate_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 

@@ -23,7 +23,7 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.roles import TRAINING_ROLE
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap_figures, rate_interval
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["MemorisationAttack", "nearest_similarity", "pixel_features"]
@@ -122,7 +122,6 @@ class MemorisationAttack:
             share, control, excess = patient_bootstrap_figures(
                 [shares], units, self.n_boot, context.seed, bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)]
             )
-            share, control = rate_interval(share, n_units), rate_interval(control, len(judged.real.cohort.patients))
             extra = {
                 "threshold": round(threshold, 6),
                 "false_alarms_wanted": self.false_alarms,

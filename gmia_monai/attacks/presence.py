@@ -41,7 +41,8 @@ from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attack
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, patient_bootstrap_figures, rate_interval
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
@@ -365,11 +366,11 @@ def _lines(
     context: RunContext,
     extra: Mapping[str, object],
 ) -> list[Result]:
-    members, n = int(case.member.sum()), len(case.patients)
+    n = len(case.patients)
     return [
         context.result(
             f"{figure}.{label}.v1",
-            value if figure == "presence_auc" else rate_interval(value, members),
+            value,
             n_patients=n,
             n_images=len(case.images) + n,
             attacker=attacker,

@@ -19,7 +19,8 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, patient_bootstrap_figures, rate_interval
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.retrieval import Identification, identify
 
@@ -151,7 +152,7 @@ class RetrievalAttack:
             results.append(
                 context.result(
                     f"{figure}{weighing}.{direction}.{attacker}.v1",
-                    rate_interval(value, n_patients) if figure.startswith("rank") else value,
+                    value,
                     n_patients=n_patients,
                     n_images=len(table.query),
                     attacker=attacker,

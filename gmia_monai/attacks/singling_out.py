@@ -22,8 +22,10 @@ from scipy.spatial.distance import cdist
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import checked_seeds
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, patient_bootstrap_figures, rate_interval
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["Cloaking", "SinglingOutAttack", "cloaking", "euclidean_score", "weighted_median"]
@@ -153,10 +155,8 @@ class SinglingOutAttack:
     name = "singling_out"
 
     def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2), n_boot: int = 500) -> None:
-        if not seeds:
-            raise UsageError("GM-U316", "singling out needs at least one seed")
         self.attackers = attackers
-        self.seeds = tuple(seeds)
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self._fitted: list[dict[str, EmbeddingAttacker]] = []
         self._knowledge: AttackerKnowledge | None = None
@@ -228,8 +228,6 @@ class SinglingOutAttack:
         lines = []
         for figure, interval in zip(per_seed[0].figures, intervals, strict=True):
             interval = Interval(*(figure.largest * limit for limit in interval))
-            if figure.name.startswith("hidden_rate"):
-                interval = rate_interval(interval, n_patients)
             lines.append(
                 context.result(
                     f"{prefix}{figure.name}.T2.{attacker}.v1",

@@ -19,10 +19,12 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataErro
 from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
 from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import checked_seeds
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, pair_bootstrap_figures, rate_interval
+from gmia_monai.metrics.intervals import pair_bootstrap_figures
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
@@ -76,10 +78,8 @@ class VerificationAttack:
         threats: Sequence[str] = THREATS,
         n_boot: int = 500,
     ) -> None:
-        if not seeds:
-            raise UsageError("GM-U316", "verification needs at least one seed")
         self.attackers = attackers
-        self.seeds = tuple(seeds)
+        self.seeds = checked_seeds(seeds)
         self.threats = tuple(threats)
         self.n_boot = n_boot
         self._fitted: dict[tuple[str, int], Attacker] = {}
@@ -178,8 +178,7 @@ class VerificationAttack:
         )
         return [
             self._line(f"{figure}.{threat}.{name}.v1", interval, negatives, name, pairs, context, extras.get(figure))
-            for figure, found in zip(figures, intervals, strict=True)
-            for interval in [rate_interval(found, pairs.n_positive_patients) if figure in _RATES else found]
+            for figure, interval in zip(figures, intervals, strict=True)
         ]
 
     def _worst(self, threat: str) -> tuple[str, str, float]:

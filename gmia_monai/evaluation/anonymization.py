@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval, patient_bootstrap
+from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["evaluate_latent_optimization"]

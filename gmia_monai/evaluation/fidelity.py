@@ -21,8 +21,9 @@ from gmia_monai.attacks.base import Judged, Pixels
 from gmia_monai.errors import UsageError
 from gmia_monai.losses.utility import utility_drift
 from gmia_monai.metrics import image_quality
-from gmia_monai.metrics.intervals import patient_bootstrap, patient_counts, percentile_interval
+from gmia_monai.metrics.intervals import patient_bootstrap, patient_counts
 from gmia_monai.metrics.kid import KernelDistance
+from gmia_monai.metrics.limits import percentile_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.networks.utility import UtilityNet
 

@@ -26,14 +26,10 @@ from gmia_monai.metrics.limits import (
     SeedError,
     bounded_interval,
     percentile_interval,
-    rate_interval,
-    wilson_interval,
 )
 from gmia_monai.metrics.verification import SortedScores
 
 __all__ = [
-    "Interval",
-    "bounded_interval",
     "intervals_over_seeds",
     "pair_bootstrap",
     "pair_bootstrap_auc",
@@ -42,9 +38,6 @@ __all__ = [
     "patient_bootstrap",
     "patient_bootstrap_figures",
     "patient_counts",
-    "percentile_interval",
-    "rate_interval",
-    "wilson_interval",
 ]
 
 

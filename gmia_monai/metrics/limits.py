@@ -147,7 +147,7 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interva
 def rate_interval(found: Interval, n_patients: int, level: float = 0.95) -> Interval:
     """The interval of a rate; Wilson's for one outcome a patient where nobody or everybody was hit.
 
-    There every resample is the same, and the bootstrap's interval has no width.
+    There every resample is the same, and a percentile interval has no width.
     """
     if found.low == found.high and found.value in (0.0, 1.0):
         return wilson_interval(round(found.value * n_patients), n_patients, level)

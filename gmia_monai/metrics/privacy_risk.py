@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gmia_monai.metrics.intervals import Interval, wilson_interval
+from gmia_monai.metrics.limits import Interval, wilson_interval
 
 __all__ = ["Attempts", "residual_risk"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gmia_monai.errors import IntegrityError, UsageError
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.typing import PathLike
 
 __all__ = ["Result", "RunContext", "append_results", "read_results"]

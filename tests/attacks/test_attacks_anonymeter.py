@@ -15,7 +15,7 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataErro
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.release import Release
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 
 CONTEXT = RunContext("x", "p")

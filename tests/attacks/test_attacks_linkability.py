@@ -19,7 +19,8 @@ from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap, rate_interval
+from gmia_monai.metrics.intervals import pair_bootstrap
+from gmia_monai.metrics.limits import rate_interval
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
 

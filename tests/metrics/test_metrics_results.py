@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gmia_monai.errors import IntegrityError, UsageError
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext, append_results, read_results
 
 GOOD = Result(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.report.alarm import CHANCE, figures_of, holm
 from gmia_monai.report.systems import systems_markdown

@@ -19,7 +19,7 @@ from PIL import Image
 
 from gmia_monai.errors import UsageError
 from gmia_monai.handlers.attacks import AttackLines
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.report.evaluation import evaluation_report, report_handlers
 

@@ -8,7 +8,7 @@ import pytest
 
 from gmia_monai.attacks.attackers import ATTACKERS
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext, append_results
 from gmia_monai.report import plain_words
 from gmia_monai.report.systems import main, systems_markdown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from gmia_monai.metrics.intervals import Interval
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import RunContext, append_results
 from gmia_monai.report.tables import main, results_markdown
 
