@@ -54,7 +54,7 @@ def membership_control(parts: dict[str, RealImages], steps: int, n_boot: int, co
     known = AttackerKnowledge(
         parts["training"], released(parts["own"]), released(parts["choice"]), members=released(members)
     )
-    attack = MembershipAttack(seed=context.seed, n_boot=n_boot)
+    attack = MembershipAttack(seeds=(context.seed,), n_boot=n_boot)
     attack.fit(known)
     return attack.score(released(parts["judged"]), context)
 
@@ -80,7 +80,7 @@ def memorisation_control(
 
     known = AttackerKnowledge(parts["training"], untouched(parts["own"]), untouched(parts["choice"]), frozen)
     pool = AttackerPool(make_attackers(["frozen", "arcface"], attacker_weights(models, "arcface")))
-    attack = MemorisationAttack(pool, seed, n_boot)
+    attack = MemorisationAttack(pool, (seed,), n_boot)
     attack.fit(known)
     lines = []
     for change in CHANGES:

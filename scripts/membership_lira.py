@@ -68,7 +68,7 @@ def lines(
     return [
         line
         for name, scores in signals.items()
-        for line in membership_lines(name, scores, member, patients, context, 500, extra)
+        for line in membership_lines(name, [scores], member, patients, context, 500, extra)
     ]
 
 

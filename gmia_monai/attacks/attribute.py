@@ -1,8 +1,8 @@
 """Attribute inference: what do released images still tell of sex, age and view?
 
-One network with a head for each attribute is trained on real images of S and A together with released images of A, and
-chosen on V2. Beside its figure on the release stand that on the real images behind it (the control: what there was to
-find) and the share of the most frequent class (what a guess finds).
+Networks of several seeds, with a head for each attribute, are trained on real images of S and A together with released
+images of A, and chosen on V2. Beside their figure on the release stand that on the real images behind it (the control:
+what there was to find) and the share of the most frequent class (what a guess finds).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.seeds import Statistics, checked_seeds, shared_statistics
 from gmia_monai.attacks.training import Schedule, train
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
@@ -78,26 +79,29 @@ class AttributeAttack:
     """Sex, age band and view from released images.
 
     Args:
-        seed: of the network and its training.
+        seeds: of the networks and their training; figures are means over them.
         n_boot: bootstrap resamples.
-        schedule: how long it is trained.
-        device: where it runs.
+        schedule: how long each is trained.
+        device: where they run.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "attribute"
 
     def __init__(
         self,
-        seed: int = 0,
+        seeds: Sequence[int] = (0,),
         n_boot: int = 500,
         schedule: Schedule | None = None,
         device: str = "cpu",
     ) -> None:
-        self.seed = seed
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self.schedule = schedule or Schedule(steps=1200, lr=1e-3, validate_every=200)
         self.device = device
-        self._network: _AttributeNet | None = None
+        self._networks: list[_AttributeNet] = []
         self._knowledge: AttackerKnowledge | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
@@ -107,13 +111,16 @@ class AttributeAttack:
             UsageError: ``GM-U303`` for a release without one source an image.
         """
         self._knowledge = knowledge
+        self._networks = [self._trained(knowledge, seed) for seed in self.seeds]
+
+    def _trained(self, knowledge: AttackerKnowledge, seed: int) -> _AttributeNet:
         real = _Images(knowledge.training.pixels, attribute_classes(knowledge.training.cohort))
         sides = (real, _of_release(knowledge.own))
         choice = _of_release(knowledge.choice)
         augment = BatchAugmentation(shift_px=3, rotate_deg=5.0, zoom=0.05, contrast=0.2)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = self._network = _AttributeNet().to(self.device)
+            torch.manual_seed(seed)
+            network = _AttributeNet().to(self.device)
 
         def loss_of(rng: np.random.Generator) -> Tensor:
             batch = _joined([_draw(side, 32, rng) for side in sides])
@@ -126,11 +133,12 @@ class AttributeAttack:
             return torch.stack(losses).mean()
 
         def validate() -> float:
-            found = self._predict(choice.pixels)
+            found = self._predict(network, choice.pixels)
             aucs = [_macro_auc(found[name], choice.classes[name]) for name in ATTRIBUTES]
             return float(np.nanmean(aucs)) if not np.isnan(aucs).all() else 0.0
 
-        train(network, loss_of, self.schedule, self.seed, validate, name="attribute")
+        train(network, loss_of, self.schedule, seed, validate, name=f"attribute, seed {seed}")
+        return network
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``attribute_auc.<attribute>.v1`` (macro over classes, one against the others) on the release, and
@@ -147,13 +155,19 @@ class AttributeAttack:
         released = _of_release(judged)
         results = []
         for label, pixels in (("attribute_auc", released.pixels), ("attribute_auc_real", judged.real.pixels[source])):
-            found = self._predict(pixels)
+            found = [self._predict(network, pixels) for network in self._networks]
             for name in ATTRIBUTES:
                 known = released.classes[name] != _UNKNOWN
                 if not known.any():
                     continue
-                scores, classes = found[name][known], released.classes[name][known]
-                value = patient_bootstrap(_weighted_auc(scores, classes), patients[known], self.n_boot, context.seed)
+                scores, classes = [of_seed[name][known] for of_seed in found], released.classes[name][known]
+                (value,) = patient_bootstrap_figures(
+                    shared_statistics(scores, lambda s, classes=classes: _one_figure(_weighted_auc(s, classes))),
+                    patients[known],
+                    self.n_boot,
+                    context.seed,
+                )
+                right = [float((s.argmax(1) == classes).mean()) for s in scores]
                 share = np.bincount(classes).max() / len(classes)
                 results.append(
                     context.result(
@@ -162,21 +176,21 @@ class AttributeAttack:
                         n_patients=len(np.unique(patients[known])),
                         n_images=int(known.sum()),
                         extra={
-                            "accuracy": round(float((scores.argmax(1) == classes).mean()), 6),
+                            "accuracy": round(float(np.mean(right)), 6),
                             "most_frequent_class": round(float(share), 6),
                             "classes": list(ATTRIBUTES[name]),
+                            "attacker_seeds": list(self.seeds),
                         },
                     )
                 )
         return results
 
     @torch.no_grad()
-    def _predict(self, pixels: Pixels) -> dict[str, Float[np.ndarray, "n k"]]:
-        assert self._network is not None
-        self._network.eval()
+    def _predict(self, network: _AttributeNet, pixels: Pixels) -> dict[str, Float[np.ndarray, "n k"]]:
+        network.eval()
         parts: dict[str, list[np.ndarray]] = {name: [] for name in ATTRIBUTES}
         for start in range(0, len(pixels), _BATCH):
-            out = self._network(torch.from_numpy(pixels[start : start + _BATCH]).to(self.device))
+            out = network(torch.from_numpy(pixels[start : start + _BATCH]).to(self.device))
             for name, logits in out.items():
                 parts[name].append(logits.softmax(1).cpu().numpy())
         return {name: np.concatenate(found) for name, found in parts.items()}
@@ -185,6 +199,10 @@ class AttributeAttack:
 def _draw(images: _Images, n: int, rng: np.random.Generator) -> _Images:
     i = rng.integers(0, len(images.pixels), n)
     return _Images(images.pixels[i], {name: values[i] for name, values in images.classes.items()})
+
+
+def _one_figure(statistic: Callable[[np.ndarray], float]) -> Statistics:
+    return lambda weights: (statistic(weights),)
 
 
 def _weighted_auc(scores: Float[np.ndarray, "n k"], classes: Int[np.ndarray, "n"]) -> Callable[[np.ndarray], float]:

@@ -10,6 +10,9 @@ images do, there is nothing to gain.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,11 +24,12 @@ from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import Statistics, checked_seeds, shared_statistics
 from gmia_monai.attacks.training import Schedule, train
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap_figures, patient_bootstrap
+from gmia_monai.metrics.intervals import pair_bootstrap_figures, patient_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores, roc_auc
 
@@ -45,11 +49,14 @@ class InversionAttack:
     Args:
         attackers: the first of ``snn``, ``arcface`` and ``frozen`` that there is judges; of the others, the first of
             ``arcface`` and ``frozen`` is in the loss. With one of them alone, the loss is on pixels.
-        seed: of network, training and attackers.
+        seeds: of networks, training and attackers; figures are means over them.
         n_boot: bootstrap resamples.
-        schedule: how long it is trained.
+        schedule: how long each is trained.
         batch_size: images a step.
-        device: where it runs.
+        device: where they run.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "inversion"
@@ -57,23 +64,20 @@ class InversionAttack:
     def __init__(
         self,
         attackers: AttackerPool,
-        seed: int = 0,
+        seeds: Sequence[int] = (0,),
         n_boot: int = 500,
         schedule: Schedule | None = None,
         batch_size: int = 16,
         device: str = "cpu",
     ) -> None:
         self.attackers = attackers
-        self.seed = seed
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self.schedule = schedule or Schedule(steps=1500, lr=2e-3, weight_decay=1e-4, validate_every=250)
         self.batch_size = batch_size
         self.device = device
-        self._network: BasicUNet | None = None
-        self._judge: EmbeddingAttacker | None = None
-        self._in_loss: str | None = None
         self._knowledge: AttackerKnowledge | None = None
-        self._signs: dict[str, tuple[float, float]] = {}
+        self._fitted: list[_Inversion] = []
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Trains on releases of A; the best by the verification AUC of its output on V2, whichever its sign, is kept,
@@ -83,14 +87,16 @@ class InversionAttack:
             UsageError: ``GM-U303`` for a release without one source an image, ``GM-U326`` without a judge.
         """
         self._knowledge = knowledge
-        judge = self._judge = self._judge_of(knowledge)
-        self._in_loss, embed = self._network_of_loss(knowledge)
+        self._fitted = [self._trained(knowledge, seed) for seed in self.seeds]
+
+    def _trained(self, knowledge: AttackerKnowledge, seed: int) -> _Inversion:
+        judge = self._judge_of(knowledge, seed)
+        in_loss, embed = self._network_of_loss(knowledge, judge, seed)
         released = knowledge.own.release.pixels
         real = knowledge.own.real.pixels[knowledge.own.release.only_source()]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(seed)
             network = BasicUNet(2, 1, 1, features=(16, 32, 64, 64, 96, 16), act="relu").to(self.device)
-        self._network = network
 
         def loss_of(rng: np.random.Generator) -> Tensor:
             i = rng.integers(0, len(released), self.batch_size)
@@ -112,32 +118,35 @@ class InversionAttack:
             return roc_auc(_scores(judge, choice, pixels, pairs[threat]), pairs[threat].same, pairs[threat].weight)
 
         def validate() -> float:
-            found = auc(self._invert(choice.released_pixels()), "T2")
+            found = auc(_invert(network, choice.released_pixels()), "T2")
             return max(found, 1.0 - found)
 
-        train(network, loss_of, self.schedule, self.seed, validate, name="inversion")
-        sides = (self._invert(choice.released_pixels()), choice.released_pixels())
+        train(network, loss_of, self.schedule, seed, validate, name=f"inversion, seed {seed}")
+        sides = (_invert(network, choice.released_pixels()), choice.released_pixels())
+        signs = {}
         for threat in _THREATS:
             output, release = (-1.0 if auc(pixels, threat) < 0.5 else 1.0 for pixels in sides)
-            self._signs[threat] = (output, release)
+            signs[threat] = (output, release)
+        return _Inversion(network, judge, in_loss, signs)
 
-    def _judge_of(self, knowledge: AttackerKnowledge) -> EmbeddingAttacker:
+    def _judge_of(self, knowledge: AttackerKnowledge, seed: int) -> EmbeddingAttacker:
         names = [name for name in _JUDGES if name in self.attackers]
         if not names:
             raise UsageError(
                 "GM-U326", "inversion needs an attacker that knows real images", expected="snn, arcface, frozen"
             )
-        judge = self.attackers.fitted(names[0], self.seed, knowledge)
+        judge = self.attackers.fitted(names[0], seed, knowledge)
         if not isinstance(judge, EmbeddingAttacker):
             raise UsageError("GM-U326", "inversion needs an attacker that embeds images", got=names[0])
         return judge
 
-    def _network_of_loss(self, knowledge: AttackerKnowledge) -> tuple[str | None, nn.Module | None]:
+    def _network_of_loss(
+        self, knowledge: AttackerKnowledge, judge: EmbeddingAttacker, seed: int
+    ) -> tuple[str | None, nn.Module | None]:
         """Name and network of the attacker in the loss: not the judge, and one that gradients go through."""
-        assert self._judge is not None
         for name in _IN_LOSS:
-            if name in self.attackers and name != self._judge.name:
-                attacker = self.attackers.fitted(name, self.seed, knowledge)
+            if name in self.attackers and name != judge.name:
+                attacker = self.attackers.fitted(name, seed, knowledge)
                 if isinstance(attacker, EmbeddingAttacker) and isinstance(attacker.embed_real, NetworkEmbedder):
                     return name, attacker.embed_real.network
         return None, None
@@ -151,46 +160,54 @@ class InversionAttack:
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
         """
-        if self._knowledge is None or self._judge is None or not self._signs:
+        if self._knowledge is None:
             raise UsageError("GM-U311", "the inversion attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         released = judged.released_pixels()
-        output = self._invert(released)
+        outputs = [_invert(inversion.network, released) for inversion in self._fitted]
         kept = judged.released
         results = []
         for threat in _THREATS:
-            results += self._lines(judged, output, released, threat, context)
-        error = np.square(output[kept] - judged.real.pixels[kept]).mean(axis=(1, 2, 3))
-        psnr = -10.0 * np.log10(np.maximum(error, 1e-12))
+            results += self._lines(judged, outputs, released, threat, context)
         patients = judged.real.cohort.patient_index[kept]
+        psnr = patient_bootstrap_figures(
+            shared_statistics([_psnr(output[kept], judged.real.pixels[kept]) for output in outputs], _mean),
+            patients,
+            self.n_boot,
+            context.seed,
+            bounds=(-np.inf, np.inf),
+        )
         results.append(
             context.result(
                 "inversion_psnr.v1",
-                patient_bootstrap(lambda w: float(np.average(psnr, weights=w)), patients, self.n_boot, context.seed),
+                psnr[0],
                 n_patients=len(np.unique(patients)),
                 n_images=int(kept.sum()),
+                extra={"attacker_seeds": list(self.seeds)},
             )
         )
         return results
 
     def _lines(
-        self, judged: Judged, output: Pixels, released: Pixels, threat: str, context: RunContext
+        self, judged: Judged, outputs: Sequence[Pixels], released: Pixels, threat: str, context: RunContext
     ) -> list[Result]:
         """Output, release and gain under one threat model, from the same resamples."""
-        assert self._judge is not None
         pairs = _pairs(judged, threat)
-        signs = self._signs[threat]
-        tables = [
-            SortedScores(sign * _scores(self._judge, judged, pixels, pairs), pairs.same)
-            for sign, pixels in zip(signs, (output, released), strict=True)
-        ]
 
-        def figures(weights: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
-            won, before = (table.auc(weights) for table in tables)
-            return won, before, won - before
+        def figures_of(inversion: _Inversion, output: Pixels) -> Statistics:
+            tables = [
+                SortedScores(sign * _scores(inversion.judge, judged, pixels, pairs), pairs.same)
+                for sign, pixels in zip(inversion.signs[threat], (output, released), strict=True)
+            ]
+
+            def figures(weights: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
+                won, before = (table.auc(weights) for table in tables)
+                return won, before, won - before
+
+            return figures
 
         intervals = pair_bootstrap_figures(
-            [figures],
+            [figures_of(inversion, output) for inversion, output in zip(self._fitted, outputs, strict=True)],
             pairs.same,
             pairs.patient_first,
             pairs.patient_second,
@@ -200,11 +217,13 @@ class InversionAttack:
             bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
         )
         gain = intervals[2]
-        shared = {"attacker_seeds": [self.seed], "network_in_loss": self._in_loss}
+        first = self._fitted[0]
+        shared = {"attacker_seeds": list(self.seeds), "network_in_loss": first.in_loss}
+        signs = [list(inversion.signs[threat]) for inversion in self._fitted]
         extras: tuple[dict[str, object], ...] = (
-            {"sign": signs[0]},
-            {"sign": signs[1]},
-            {"signs": list(signs), "beats_release": bool(gain.low > _ROUNDING)},
+            {"sign": [output for output, _ in signs]},
+            {"sign": [release for _, release in signs]},
+            {"signs": signs, "beats_release": bool(gain.low > _ROUNDING)},
         )
         names = ("inversion_auc", "inversion_auc_release", "inversion_gain")
         return [
@@ -214,21 +233,42 @@ class InversionAttack:
                 n_patients=pairs.n_positive_patients,
                 n_images=int(judged.released.sum()),
                 negatives="matched",
-                attacker=self._judge.name,
+                attacker=first.judge.name,
                 extra=shared | extra,
             )
             for name, interval, extra in zip(names, intervals, extras, strict=True)
         ]
 
-    @torch.no_grad()
-    def _invert(self, pixels: Pixels) -> Pixels:
-        assert self._network is not None
-        self._network.eval()
-        parts = [
-            self._network(torch.from_numpy(pixels[i : i + _BATCH]).to(self.device)).clamp(0, 1).cpu().numpy()
-            for i in range(0, len(pixels), _BATCH)
-        ]
-        return np.concatenate(parts).astype(np.float32)
+
+@dataclass(frozen=True, eq=False)
+class _Inversion:
+    """A trained inversion, its judge, the name of the network in its loss, and the signs of output and release."""
+
+    network: BasicUNet
+    judge: EmbeddingAttacker
+    in_loss: str | None
+    signs: dict[str, tuple[float, float]]
+
+
+@torch.no_grad()
+def _invert(network: BasicUNet, pixels: Pixels) -> Pixels:
+    network.eval()
+    device = next(network.parameters()).device
+    parts = [network(torch.from_numpy(part).to(device)).clamp(0, 1).cpu().numpy() for part in _batches(pixels)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _batches(pixels: Pixels) -> Iterator[Pixels]:
+    return (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH))
+
+
+def _mean(values: Float[np.ndarray, "n"]) -> Statistics:
+    return lambda weights: (float(np.average(values, weights=weights)),)
+
+
+def _psnr(output: Pixels, real: Pixels) -> Float[np.ndarray, "n"]:
+    error = np.square(output - real).mean(axis=(1, 2, 3))
+    return np.asarray(-10.0 * np.log10(np.maximum(error, 1e-12)))
 
 
 def _pairs(judged: Judged, threat: str, negatives_per_positive: int = 50) -> Pairs:

@@ -24,11 +24,12 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.membership_models import AttackModel
 from gmia_monai.attacks.membership_observer import Observed, Observer
 from gmia_monai.attacks.membership_signals import Pool
+from gmia_monai.attacks.seeds import Statistics, checked_seeds, shared_statistics
 from gmia_monai.attacks.shadow import AutoencoderTrainer, Shadow, TrainShadow
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap
-from gmia_monai.metrics.limits import Interval, rate_interval
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
@@ -45,26 +46,24 @@ _MEANINGLESS = (
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What the choice said of a signal: its sign, its AUC, and its AUC without the release."""
+    """What the choice said of a signal, seed by seed: its sign, its AUC, and its AUC without the release."""
 
-    sign: float
-    auc: float
-    control: float
+    signs: list[float]
+    aucs: list[float]
+    controls: list[float]
 
     @property
     def found(self) -> float:
-        """How much further from chance the signal is than its control."""
-        return abs(self.auc - 0.5) - abs(self.control - 0.5)
+        """How much further from chance the signal is than its control, as a mean over seeds."""
+        gains = [abs(auc - 0.5) - abs(control - 0.5) for auc, control in zip(self.aucs, self.controls, strict=True)]
+        return float(np.mean(gains))
 
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What is left of the fit: who is asked about, who looks, and who learned."""
+    """What is left of the fit of one seed: who looks, and who learned."""
 
-    knowledge: AttackerKnowledge
-    members: Judged
-    known: Int[ndarray, "n"]
-    scored: Int[ndarray, "m"]
+    seed: int
     observer: Observer
     non_members: Observed
     models: dict[str, AttackModel]
@@ -83,23 +82,36 @@ class _Fitted:
         return joined, np.arange(len(patients)) < len(parts[0][1]), patients
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Who is asked about: members known to the attacker and those to be scored, by their positions."""
+
+    knowledge: AttackerKnowledge
+    members: Judged
+    known: Int[ndarray, "n"]
+    scored: Int[ndarray, "m"]
+
+
 class MembershipAttack:
     """Membership in the training set of the judged system, by loss, nearest released image and attack models.
 
     Args:
-        seed: of the shadows and of how patients are shared out.
+        seeds: of the shadows; figures are means over them. The first one shares the patients out.
         n_boot: bootstrap resamples.
         schedule: how long the default shadows are trained.
         device: where they are.
         train_shadow: trains a shadow; give the judged system's own training. None: a small auto-encoder.
-        n_shadows: shadow models; even, at least 4.
+        n_shadows: shadow models a seed; even, at least 4.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "membership"
 
     def __init__(
         self,
-        seed: int = 0,
+        seeds: Sequence[int] = (0,),
         n_boot: int = 500,
         schedule: Schedule | None = None,
         device: str = "cpu",
@@ -107,11 +119,12 @@ class MembershipAttack:
         n_shadows: int = 4,
     ) -> None:
         default = AutoencoderTrainer(device=device) if schedule is None else AutoencoderTrainer(schedule, device=device)
-        self.seed = seed
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self.train_shadow: TrainShadow = train_shadow or default
         self.n_shadows = n_shadows
-        self._fitted: _Fitted | None = None
+        self._asked: _Asked | None = None
+        self._fitted: list[_Fitted] = []
         self._chosen: dict[str, _Chosen] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
@@ -130,26 +143,41 @@ class MembershipAttack:
             )
         for part in (own, choice):
             _refuse_another_kind(members, part)
-        paired = members.release.kind == "one_to_one"
-        known, to_choose, scored = _shared_out(members, (2, 1, 1), self.seed)
-        known_not, usual = _shared_out(own, (1, 1), self.seed)
-        shadows = Shadow.train_all(own.real, self.train_shadow, self.n_shadows, self.seed) if paired else ()
-        blank, reference = own.real.pixels[known_not], own.real.pixels[usual]
-        observer = Observer(knowledge.frozen, shadows, reference, blank, self.seed)
+        known, to_choose, scored = _shared_out(members, (2, 1, 1), self.seeds[0])
+        known_not, usual = _shared_out(own, (1, 1), self.seeds[0])
         pool = Pool.of([members, own, choice])
-        seen, seen_not = observer.observe(members, known, pool), observer.observe(own, known_not, pool)
+        self._asked = _Asked(knowledge, members, known, scored)
+        self._fitted = [self._learned(self._asked, known_not, usual, pool, seed) for seed in self.seeds]
+        parts = [(members, to_choose), (choice, _candidates(choice))]
+        found, member, _ = self._signals(parts, pool)
+        control, _, _ = self._signals(parts, None)
+        self._chosen = {}
+        for name in found:
+            aucs, controls = ([SortedScores(s, member).auc() for s in of[name]] for of in (found, control))
+            self._chosen[name] = _Chosen([1.0 if auc >= 0.5 else -1.0 for auc in aucs], aucs, controls)
+
+    def _learned(
+        self, asked: _Asked, known_not: Int[ndarray, "n"], usual: Int[ndarray, "m"], pool: Pool, seed: int
+    ) -> _Fitted:
+        knowledge, own = asked.knowledge, asked.knowledge.own
+        paired = asked.members.release.kind == "one_to_one"
+        shadows = Shadow.train_all(own.real, self.train_shadow, self.n_shadows, seed) if paired else ()
+        blank, reference = own.real.pixels[known_not], own.real.pixels[usual]
+        observer = Observer(knowledge.frozen, shadows, reference, blank, self.seeds[0])
+        seen, seen_not = observer.observe(asked.members, asked.known, pool), observer.observe(own, known_not, pool)
         both = np.concatenate([seen.everything, seen_not.everything])
-        models = {"supervised": AttackModel().fit([(both, np.arange(len(both)) < len(known))])}
+        models = {"supervised": AttackModel().fit([(both, np.arange(len(both)) < len(asked.known))])}
         if paired:
             models["shadow"] = AttackModel().fit(observer.shadow_examples(own.real))
-        self._fitted = _Fitted(knowledge, members, known, scored, observer, seen_not, models)
-        parts = [(members, to_choose), (choice, _candidates(choice))]
-        signals, member, _ = self._fitted.signals(parts, pool)
-        control, _, _ = self._fitted.signals(parts, None)
-        self._chosen = {}
-        for name, scores in signals.items():
-            auc, without = (SortedScores(s, member).auc() for s in (scores, control[name]))
-            self._chosen[name] = _Chosen(1.0 if auc >= 0.5 else -1.0, auc, without)
+        return _Fitted(seed, observer, seen_not, models)
+
+    def _signals(
+        self, parts: Sequence[Part], pool: Pool | None
+    ) -> tuple[dict[str, list[Float[ndarray, "n"]]], Bool[ndarray, "n"], ndarray]:
+        """Signals of each seed, membership and patients of members and of non-members, in this order."""
+        per_seed = [fitted.signals(parts, pool) for fitted in self._fitted]
+        _, member, patients = per_seed[0]
+        return {name: [signals[name] for signals, _, _ in per_seed] for name in per_seed[0][0]}, member, patients
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Lines of :func:`membership_lines` for each signal and for ``worst``; where images have one source,
@@ -159,89 +187,101 @@ class MembershipAttack:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U341`` with fewer than two patients, ``GM-U342`` for a
                 release of another kind than that of the members.
         """
-        if self._fitted is None:
+        if self._asked is None:
             raise UsageError("GM-U311", "the membership attack has not been fitted")
-        fitted = self._fitted
-        fitted.knowledge.refuse_overlap(judged)
-        _refuse_another_kind(fitted.members, judged)
-        (index,) = _shared_out(judged, (1,), self.seed)
-        parts = [(fitted.members, fitted.scored), (judged, index)]
-        pool = Pool.of([fitted.members, fitted.knowledge.own, fitted.knowledge.choice, judged])
-        signals, member, patients = fitted.signals(parts, pool)
-        control, _, _ = fitted.signals(parts, None)
-        folders = np.array([part.real.cohort[int(i)].folder for part, asked in parts for i in asked])
+        asked, knowledge = self._asked, self._asked.knowledge
+        knowledge.refuse_overlap(judged)
+        _refuse_another_kind(asked.members, judged)
+        (index,) = _shared_out(judged, (1,), self.seeds[0])
+        parts = [(asked.members, asked.scored), (judged, index)]
+        pool = Pool.of([asked.members, knowledge.own, knowledge.choice, judged])
+        found, member, patients = self._signals(parts, pool)
+        control, _, _ = self._signals(parts, None)
+        folders = np.array([part.real.cohort[int(i)].folder for part, of in parts for i in of])
         worst = max(self._chosen, key=lambda name: self._chosen[name].found)
         results = []
-        for name, scores in signals.items():
+        for name in found:
             chosen = self._chosen[name]
+            signed, without = (
+                [sign * scores for sign, scores in zip(chosen.signs, of[name], strict=True)] for of in (found, control)
+            )
             extra: dict[str, object] = {
-                "sign": chosen.sign,
-                "auc_on_choice": round(chosen.auc, 6),
-                "auc_within_folder": round(_auc_within(folders, chosen.sign * scores, member), 6),
+                "sign": chosen.signs,
+                "auc_on_choice": round(float(np.mean(chosen.aucs)), 6),
+                "auc_within_folder": round(float(np.mean([_auc_within(folders, s, member) for s in signed])), 6),
+                "attacker_seeds": list(self.seeds),
             }
             for label in [name, "worst"] if name == worst else [name]:
                 more = extra | ({"signal": name} if label == "worst" else {})
-                signed, without = chosen.sign * scores, chosen.sign * control[name]
                 results += membership_lines(label, signed, member, patients, context, self.n_boot, more, without)
-        if "shadow" in fitted.models:
-            results.append(self._paper_line(fitted, judged, index, context))
+        if "shadow" in self._fitted[0].models:
+            results.append(self._paper_line(asked, judged, index, context))
         return results
 
-    def _paper_line(self, fitted: _Fitted, judged: Judged, index: Int[ndarray, "n"], context: RunContext) -> Result:
+    def _paper_line(self, asked: _Asked, judged: Judged, index: Int[ndarray, "n"], context: RunContext) -> Result:
         """GMIA's own figure, as far as it is described: a Shokri attacker of a model that was trained on real images,
         and its accuracy on released images of that model's members."""
-        observer, known = fitted.observer, fitted.non_members.patients
-        target = self.train_shadow(fitted.members.real.pixels[fitted.known], self.seed)
-        non_members = observer.answers(observer.blank, target(observer.blank), known)
-
-        def called_members(pixels: Pixels) -> Float[ndarray, "n"]:
-            answers = observer.answers(pixels, target(pixels), [""] * len(pixels))
-            return (fitted.models["shadow"].score(answers, non_members) > 0).astype(np.float64)
-
-        patients = fitted.members.real.cohort.patient_index[fitted.known]
-        called = called_members(fitted.members.released_pixels()[fitted.known])
-        value = patient_bootstrap(lambda w: float(np.average(called, weights=w)), patients, self.n_boot, context.seed)
+        real = asked.members.real.pixels[asked.known]
+        images = (asked.members.released_pixels()[asked.known], real, judged.released_pixels()[index])
+        called = [self._called_members(fitted, real, images) for fitted in self._fitted]
+        patients = asked.members.real.cohort.patient_index[asked.known]
+        value = patient_bootstrap_figures(
+            shared_statistics(
+                [of_seed[0] for of_seed in called],
+                lambda yes: lambda weights: (float(np.average(yes, weights=weights)),),
+            ),
+            patients,
+            self.n_boot,
+            context.seed,
+        )
         return context.result(
             "membership_accuracy_members_only.paper.v1",
-            value,
+            value[0],
             n_patients=len(np.unique(patients)),
-            n_images=len(called),
+            n_images=len(real),
             attacker="shadow",
             extra={
-                "accuracy_on_real_members": round(
-                    float(called_members(fitted.members.real.pixels[fitted.known]).mean()), 6
-                ),
-                "released_non_members_called_members": round(
-                    float(called_members(judged.released_pixels()[index]).mean()), 6
-                ),
+                "accuracy_on_real_members": round(float(np.mean([of_seed[1] for of_seed in called])), 6),
+                "released_non_members_called_members": round(float(np.mean([of_seed[2] for of_seed in called])), 6),
+                "attacker_seeds": list(self.seeds),
                 "why_it_says_nothing": _MEANINGLESS,
             },
         )
 
+    def _called_members(
+        self, fitted: _Fitted, learned_from: Pixels, images: Sequence[Pixels]
+    ) -> list[Float[ndarray, "n"]]:
+        """Whether the shadow attacker calls each image a member of a model that it trains on ``learned_from``."""
+        observer = fitted.observer
+        target = self.train_shadow(learned_from, fitted.seed)
+        usual = observer.answers(observer.blank, target(observer.blank), fitted.non_members.patients)
+        answers = (observer.answers(pixels, target(pixels), [""] * len(pixels)) for pixels in images)
+        return [(fitted.models["shadow"].score(answer, usual) > 0).astype(np.float64) for answer in answers]
+
 
 def membership_lines(
     label: str,
-    scores: Float[ndarray, "n"],
+    scores: Sequence[Float[ndarray, "n"]],
     member: Bool[ndarray, "n"],
     patients: ndarray,
     context: RunContext,
     n_boot: int,
     extra: dict[str, object],
-    without_release: Float[ndarray, "n"] | None = None,
+    without_release: Sequence[Float[ndarray, "n"]] | None = None,
 ) -> list[Result]:
     """``membership_auc.<label>.v1`` and ``membership_tpr_at_fpr_1pct.<label>.v1``, and both with ``_patient`` after the
     figure for the mean over the images of a patient.
 
     Args:
         label: last part of the names, and the attacker.
-        scores: of each image, higher for members.
+        scores: of each image, higher for members, by one attacker a seed; figures are means over seeds.
         member: the truth.
         patients: of each image.
         context: what the lines share.
         n_boot: bootstrap resamples.
         extra: of every line.
-        without_release: what the scores would be without the release; their AUC becomes ``auc_without_release`` in
-            ``extra``, of images or of patients as the line is.
+        without_release: what the scores would be without the release; the mean of their AUCs becomes
+            ``auc_without_release`` in ``extra``, of images or of patients as the line is.
     """
     names, first, of = np.unique(patients, return_index=True, return_inverse=True)
 
@@ -250,23 +290,29 @@ def membership_lines(
 
     lines = []
     for level, at, kind, who in (("", np.asarray, member, patients), ("_patient", means, member[first], names)):
-        values = at(scores)
-        table = SortedScores(values, kind)
-        shared = {"n_patients": len(names), "n_images": len(scores), "attacker": label}
+        shared = {"n_patients": len(names), "n_images": len(patients), "attacker": label}
         known = extra | {"members": int(kind.sum()), "non_members": int((~kind).sum())}
         if without_release is not None:
-            known["auc_without_release"] = round(SortedScores(at(without_release), kind).auc(), 6)
-        auc = patient_bootstrap(table.auc, who, n_boot, context.seed)
+            alone = [SortedScores(at(of_seed), kind).auc() for of_seed in without_release]
+            known["auc_without_release"] = round(float(np.mean(alone)), 6)
+        auc, tpr = patient_bootstrap_figures(
+            shared_statistics([at(of_seed) for of_seed in scores], lambda values, kind=kind: _figures(values, kind)),
+            who,
+            n_boot,
+            context.seed,
+        )
         lines.append(context.result(f"membership_auc{level}.{label}.v1", auc, extra=known, **shared))
-        tpr = Interval(np.nan, np.nan, np.nan)
-        reason = table.tar_at_far(0.01).reason
-        if reason is None:
-            tpr = patient_bootstrap(lambda w, t=table: t.tar_at_far(0.01, w, 0.0).value, who, n_boot, context.seed)
-            tpr = rate_interval(tpr, len(np.unique(who[kind])))
-        else:
-            known = known | {"reason": reason}
+        reason = SortedScores(at(scores[0]), kind).tar_at_far(0.01).reason
+        if reason is not None:
+            tpr, known = Interval(np.nan, np.nan, np.nan), known | {"reason": reason}
         lines.append(context.result(f"membership_tpr_at_fpr_1pct{level}.{label}.v1", tpr, extra=known, **shared))
     return lines
+
+
+def _figures(values: Float[ndarray, "n"], member: Bool[ndarray, "n"]) -> Statistics:
+    """AUC, and TPR at FPR 1 %."""
+    table = SortedScores(values, member)
+    return lambda weights: (table.auc(weights), table.tar_at_far(0.01, weights, 0.0).value)
 
 
 def _auc_within(folders: ndarray, scores: Float[ndarray, "n"], member: Bool[ndarray, "n"]) -> float:

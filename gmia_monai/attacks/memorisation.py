@@ -13,14 +13,15 @@ and stands alone where it was made from nobody's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from gmia_monai.attacks.attackers.base import EmbeddingAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.base import AttackerKnowledge, Embed, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
+from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
 from gmia_monai.data.roles import TRAINING_ROLE
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap_figures
@@ -54,23 +55,25 @@ class MemorisationAttack:
 
     Args:
         attackers: those of them that embed images are used, for copies that pixels do not show.
-        seed: seed of the attackers.
+        seeds: of the attackers; figures are means over them, each with a threshold of its own.
         n_boot: bootstrap resamples.
         false_alarms: share of held-out images that may count as copies.
+
+    Raises:
+        UsageError: ``GM-U316`` without a seed.
     """
 
     name = "memorisation"
 
-    def __init__(self, attackers: AttackerPool, seed: int = 0, n_boot: int = 500, false_alarms: float = 0.01) -> None:
+    def __init__(
+        self, attackers: AttackerPool, seeds: Sequence[int] = (0,), n_boot: int = 500, false_alarms: float = 0.01
+    ) -> None:
         self.attackers = attackers
-        self.seed = seed
+        self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self.false_alarms = false_alarms
-        self._fitted: dict[str, EmbeddingAttacker] = {}
+        self._fitted: dict[str, list[_Space]] = {}
         self._knowledge: AttackerKnowledge | None = None
-        self._threshold: dict[str, float] = {}
-        self._training: Pixels | None = None
-        self._training_features: dict[str, np.ndarray] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Sets each threshold from held-out images of V2.
@@ -82,12 +85,14 @@ class MemorisationAttack:
         if not (roles == TRAINING_ROLE).any():
             raise UsageError("GM-U325", "memorisation needs the images that the generator was trained on (role S)")
         self._knowledge = knowledge
-        self._training = knowledge.training.pixels[roles == TRAINING_ROLE]
-        self._fitted = self.attackers.embedding(self.seed, knowledge)
-        self._training_features.clear()
-        for name in ("pixels", *self._fitted):
-            held_out = self._nearest(name, knowledge.choice.real.pixels, released=False)
-            self._threshold[name] = float(np.quantile(held_out, 1.0 - self.false_alarms))
+        training, held_out = knowledge.training.pixels[roles == TRAINING_ROLE], knowledge.choice.real.pixels
+        self._fitted = {"pixels": [_Space.of(pixel_features, pixel_features, training, held_out, self.false_alarms)]}
+        for name, of_seeds in embedding_attackers(self.attackers, self.seeds, knowledge).items():
+            self._fitted[name] = []
+            for attacker in of_seeds:
+                assert attacker.embed_real is not None and attacker.embed_released is not None
+                space = _Space.of(attacker.embed_real, attacker.embed_released, training, held_out, self.false_alarms)
+                self._fitted[name].append(space)
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``memorised_share.<by>.v1``, the share of released images that count as copies, with that of real held-out
@@ -106,28 +111,27 @@ class MemorisationAttack:
         n, n_units = len(sources), len(np.unique(units[: len(sources)]))
         known = sorted(set().union(*sources))
         results = []
-        for name, threshold in self._threshold.items():
-            nearest = self._nearest(name, judged.release.pixels, released=True)
-            held_out = self._nearest(name, judged.real.pixels, released=False)
-            copies = np.concatenate([nearest, held_out]) > threshold
-
-            def shares(weights: Float[ndarray, "m"], copies: ndarray = copies) -> tuple[float, float, float]:
-                drawn = weights * copies
-                share, control = (
-                    drawn[side].sum() / weights[side].sum() if weights[side].any() else float("nan")
-                    for side in (slice(None, n), slice(n, None))
-                )
-                return share, control, share - control
-
+        for name, spaces in self._fitted.items():
+            nearest = [space.nearest(space.embed_released(judged.release.pixels)) for space in spaces]
+            held_out = [space.nearest(space.embed_real(judged.real.pixels)) for space in spaces]
+            copies = [
+                np.concatenate(both) > space.threshold for *both, space in zip(nearest, held_out, spaces, strict=True)
+            ]
             share, control, excess = patient_bootstrap_figures(
-                [shares], units, self.n_boot, context.seed, bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)]
+                shared_statistics(copies, lambda c: _shares(c, n)),
+                units,
+                self.n_boot,
+                context.seed,
+                bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
             )
+            quantiles = np.mean([np.quantile(of_seed, [0.5, 0.95, 1.0]) for of_seed in nearest], axis=0)
             extra = {
-                "threshold": round(threshold, 6),
+                "threshold": round(float(np.mean([space.threshold for space in spaces])), 6),
                 "false_alarms_wanted": self.false_alarms,
                 "share_of_real_held_out": round(control.value, 6),
                 "share_of_real_held_out_95": [round(limit, 6) for limit in control[1:]],
-                "nearest_quantiles_50_95_100": [round(float(q), 6) for q in np.quantile(nearest, [0.5, 0.95, 1.0])],
+                "nearest_quantiles_50_95_100": [round(float(q), 6) for q in quantiles],
+                "attacker_seeds": list(self.seeds),
                 "unit": _UNITS[judged.release.kind],
                 "n_units": n_units,
             }
@@ -144,14 +148,41 @@ class MemorisationAttack:
                 )
         return results
 
-    def _nearest(self, name: str, pixels: Pixels, released: bool) -> Float[ndarray, "n"]:
-        embed = real = pixel_features
-        if name != "pixels":
-            attacker = self._fitted[name]
-            embed, real = (attacker.embed_released if released else attacker.embed_real), attacker.embed_real
-        if name not in self._training_features:
-            self._training_features[name] = real(self._training)
-        return nearest_similarity(embed(pixels), self._training_features[name])
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """Features in which nearness is measured, those of the training images, and how near a copy is at least."""
+
+    embed_real: Embed
+    embed_released: Embed
+    training: Float[ndarray, "m d"]
+    threshold: float
+
+    @classmethod
+    def of(
+        cls, embed_real: Embed, embed_released: Embed, training: Pixels, held_out: Pixels, false_alarms: float
+    ) -> _Space:
+        features = embed_real(training)
+        near = nearest_similarity(embed_real(held_out), features)
+        return cls(embed_real, embed_released, features, float(np.quantile(near, 1.0 - false_alarms)))
+
+    def nearest(self, features: Float[ndarray, "n d"]) -> Float[ndarray, "n"]:
+        """Cosine of each image with the nearest training image."""
+        return nearest_similarity(features, self.training)
+
+
+def _shares(copies: Bool[ndarray, "m"], n: int) -> Statistics:
+    """Weighted share of copies among the first n images, among the others, and the difference."""
+
+    def shares(weights: Float[ndarray, "m"]) -> tuple[float, float, float]:
+        drawn = weights * copies
+        share, control = (
+            drawn[side].sum() / weights[side].sum() if weights[side].any() else float("nan")
+            for side in (slice(None, n), slice(n, None))
+        )
+        return share, control, share - control
+
+    return shares
 
 
 def _units(sources: Sequence[set[int]], patients: Int[ndarray, "m"]) -> Int[ndarray, "n"]:

@@ -82,7 +82,7 @@ def make_attacks(
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
-        seeds: seeds of the attackers; attacks that train a network of their own, and memorisation, use the first.
+        seeds: seeds of the attackers and of the networks that attacks train.
         recipe: how adaptive attackers are refitted.
         train_steps: updates of the attacks that train a network of their own; None: their default.
         n_boot: bootstrap resamples of each interval.
@@ -103,9 +103,8 @@ def make_attacks(
     frozen = [] if models_dir is None else attacker_weights(models_dir, "identity")
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
     pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir), frozen))
-    sampled: dict[str, Any] = {"seed": seeds[0], "n_boot": n_boot}
     over_seeds: dict[str, Any] = {"seeds": tuple(seeds), "n_boot": n_boot}
-    trained = sampled | {"device": device}
+    trained = over_seeds | {"device": device}
     if train_steps is not None:
         trained["schedule"] = Schedule(steps=train_steps, lr=2e-3, validate_every=max(1, train_steps // 6))
     classifiers = {"seeds": utility_seeds, "n_boot": n_boot, "device": device}
@@ -116,7 +115,7 @@ def make_attacks(
         "singling_out": lambda: SinglingOutAttack(pool, **over_seeds),
         "presence": lambda: PresenceAttack(pool, **over_seeds),
         "membership": lambda: MembershipAttack(**trained),
-        "memorisation": lambda: MemorisationAttack(pool, **sampled),
+        "memorisation": lambda: MemorisationAttack(pool, **over_seeds),
         "attribute": lambda: AttributeAttack(**trained),
         "inversion": lambda: InversionAttack(pool, **trained),
         "budget": lambda: BudgetAttack(pool, tuple(seeds), n_boot),

@@ -28,7 +28,6 @@ __all__ = [
     "SeedError",
     "bounded_interval",
     "percentile_interval",
-    "rate_interval",
     "wilson_interval",
 ]
 
@@ -142,16 +141,6 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interva
         return Interval(*(float("nan"),) * 3)
     limits = binomtest(successes, trials).proportion_ci(level, method="wilson")
     return Interval(successes / trials, float(limits.low), float(limits.high))
-
-
-def rate_interval(found: Interval, n_patients: int, level: float = 0.95) -> Interval:
-    """The interval of a rate; Wilson's for one outcome a patient where nobody or everybody was hit.
-
-    There every resample is the same, and a percentile interval has no width.
-    """
-    if found.low == found.high and found.value in (0.0, 1.0):
-        return wilson_interval(round(found.value * n_patients), n_patients, level)
-    return found
 
 
 @cache

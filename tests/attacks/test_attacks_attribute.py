@@ -93,6 +93,24 @@ def test_one_class_alone_is_nothing_to_tell_apart():
     assert table["attribute_auc.view.v1"].value is None, "the images of this cohort are all PA"
 
 
+def test_figures_are_means_over_seeds():
+    def table(seeds: tuple[int, ...]) -> dict[str, Result]:
+        attack = AttributeAttack(seeds, 30, Schedule(steps=10, lr=3e-3, validate_every=10))
+        parts = (released(portraits(name), "unchanged", seed=i) for i, name in enumerate("av"))
+        attack.fit(AttackerKnowledge(portraits("s"), *parts))
+        return {r.name: r for r in attack.score(released(portraits("t"), "unchanged"), CONTEXT)}
+
+    three, single = table((0, 1, 2)), [table((seed,)) for seed in range(3)]
+    for name, line in three.items():
+        values = [of_seed[name].value for of_seed in single]
+        assert line.value == pytest.approx(np.mean(values), abs=1e-5)
+        assert line.extra["accuracy"] == pytest.approx(np.mean([t[name].extra["accuracy"] for t in single]), abs=1e-5)
+        assert line.extra["attacker_seeds"] == [0, 1, 2]
+    assert len({of_seed["attribute_auc.age.v1"].value for of_seed in single}) == 3, "each seed has a network"
+    with pytest.raises(UsageError, match="GM-U316"):
+        AttributeAttack(())
+
+
 def test_it_must_be_fitted():
     with pytest.raises(UsageError, match="GM-U311"):
         AttributeAttack().score(judged("noise"), CONTEXT)

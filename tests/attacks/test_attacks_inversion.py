@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from attack_cohorts import SIZE, judged, knowledge
@@ -58,7 +59,7 @@ def test_it_beats_a_release_that_hides_the_person_from_the_judge_alone(threat):
     assert found.value > 0.99 and found.low > 0.85 and is_silent(release)  # 24 of 24 patients
     assert gain.value == pytest.approx(found.value - release.value, abs=1e-5)
     assert gain.low > 0.2 and gain.extra["beats_release"] is True
-    assert gain.extra["signs"] == [found.extra["sign"], release.extra["sign"]]
+    assert gain.extra["signs"] == [[found.extra["sign"][0], release.extra["sign"][0]]]
 
 
 def test_the_gain_is_paired():
@@ -74,8 +75,8 @@ def test_the_gain_is_paired():
 def test_a_negative_is_turned_back_and_read_from_its_far_side():
     table = _table("negative", judged("negative"))
     found, release = table["inversion_auc.T1.v1"], table["inversion_auc_release.T1.v1"]
-    assert found.value > 0.95 and found.extra["sign"] == 1.0
-    assert release.value > 0.95 and release.extra["sign"] == -1.0
+    assert found.value > 0.95 and found.extra["sign"] == [1.0]
+    assert release.value > 0.95 and release.extra["sign"] == [-1.0]
     assert table["inversion_psnr.v1"].value > 15 and table["inversion_psnr.v1"].low < table["inversion_psnr.v1"].high
     assert table["inversion_gain.T1.v1"].extra["beats_release"] is False, "nothing is left to gain"
 
@@ -92,7 +93,7 @@ def test_signs_are_those_of_v2():
     """A release that is inverted in T alone: the sign of V2 reads it the wrong way round."""
     table = _table("unchanged", judged("negative"))
     assert table["inversion_auc_release.T2.v1"].value < 0.1
-    assert table["inversion_auc_release.T2.v1"].extra["sign"] == 1.0
+    assert table["inversion_auc_release.T2.v1"].extra["sign"] == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,23 @@ def test_the_judge_is_never_in_the_loss(names, judge, in_loss):
     for line in attack.score(judged("negative"), CONTEXT):
         if line.name != "inversion_psnr.v1":
             assert line.attacker == judge and line.extra["network_in_loss"] == in_loss
+
+
+def test_figures_are_means_over_seeds():
+    def table(seeds: tuple[int, ...]) -> dict[str, Result]:
+        attack = InversionAttack(
+            AttackerPool({"frozen": FrozenAttacker}), seeds, 30, Schedule(steps=6, lr=4e-3, validate_every=6), 8
+        )
+        attack.fit(_known("half_negative"))
+        return {r.name: r for r in attack.score(half_negative(judged("unchanged")), CONTEXT)}
+
+    three, single = table((0, 1, 2)), [table((seed,)) for seed in range(3)]
+    for name, line in three.items():
+        values = [of_seed[name].value for of_seed in single]
+        assert line.value == pytest.approx(np.mean(values), abs=1e-5) and line.extra["attacker_seeds"] == [0, 1, 2]
+        assert "auc_release" in name or len(set(values)) == 3, "the seeds are those of the networks"
+    with pytest.raises(UsageError, match="GM-U316"):
+        InversionAttack(AttackerPool({"frozen": FrozenAttacker}), ())
 
 
 def test_a_judge_is_needed():

@@ -20,7 +20,6 @@ from gmia_monai.data.release import RealImages
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import pair_bootstrap
-from gmia_monai.metrics.limits import rate_interval
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
 
@@ -146,8 +145,7 @@ def test_an_attacker_without_chance_has_the_interval_of_one_seed():
         pairs.weight,
         30,
     )
-    expected = rate_interval(found, pairs.n_positive_patients)
-    assert (three.value, three.low, three.high) == pytest.approx(tuple(expected), abs=1e-5)
+    assert (three.value, three.low, three.high) == pytest.approx(tuple(found), abs=1e-5)
 
 
 def test_no_seed_is_refused():

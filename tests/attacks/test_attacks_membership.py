@@ -13,7 +13,7 @@ from attack_cohorts import flat, real_images, released
 from gmia_monai.attacks import ATTACKS
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.membership import MembershipAttack, membership_lines
-from gmia_monai.attacks.shadow import AutoencoderTrainer
+from gmia_monai.attacks.shadow import AutoencoderTrainer, Shadow
 from gmia_monai.attacks.training import Schedule
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import ManifestError, UsageError
@@ -182,7 +182,9 @@ def test_the_chance_of_patients_is_that_of_their_means():
     rng = np.random.default_rng(1)
     patients, member = np.repeat([f"p{i}" for i in range(40)], 3), np.repeat(np.arange(40) < 20, 3)
     scores, without = rng.standard_normal((2, 120)) + 0.5 * member
-    found = {r.name: r for r in membership_lines("l", scores, member, patients, RunContext("x", "p"), 20, {}, without)}
+    found = {
+        r.name: r for r in membership_lines("l", [scores], member, patients, RunContext("x", "p"), 20, {}, [without])
+    }
     images = (without[member][:, None] > without[~member]).mean()
     means = without.reshape(40, 3).mean(axis=1)
     assert found["membership_auc.l.v1"].extra["auc_without_release"] == pytest.approx(images, abs=1e-6)
@@ -208,6 +210,38 @@ def test_a_difference_of_folders_is_not_heard_within_them():
     assert line.value > 0.8 and abs(line.extra["auc_within_folder"] - 0.5) < 0.25
 
 
+def test_figures_are_means_over_seeds_of_the_shadows(monkeypatch):
+    def make(real: RealImages) -> Judged:
+        return one_to_one(system)(real)
+
+    def train(images: Pixels, seed: int) -> Callable[[Pixels], Pixels]:
+        rng = np.random.default_rng(seed)
+        return principal(images[rng.permutation(len(images))[: len(images) // 4]], seed)
+
+    system = train(people("s").pixels, 9)
+    known, case = known_of(make), make(people("t"))
+
+    def table(attack: MembershipAttack) -> dict[str, Result]:
+        attack.fit(known)
+        return {r.name: r for r in attack.score(case, RunContext("x", "p"))}
+
+    three = table(MembershipAttack((0, 1, 2), 50, train_shadow=train))
+    train_all, single = Shadow.train_all, []
+    for k in range(3):  # patients are shared out by seed 0, and all models are those of seed k
+        monkeypatch.setattr(Shadow, "train_all", lambda real, _, n, seed, k=k: train_all(real, train, n, seed + k))
+        single.append(table(MembershipAttack((0,), 50, train_shadow=lambda x, s, k=k: train(x, s + k))))
+    for name in ("membership_auc.shadow.v1", "membership_auc_patient.shadow.v1", "membership_auc.loss_calibrated.v1"):
+        values = [of_seed[name].value for of_seed in single]
+        assert three[name].value == pytest.approx(np.mean(values), abs=1e-5) and len(set(values)) > 1
+        assert three[name].extra["attacker_seeds"] == [0, 1, 2] and len(three[name].extra["sign"]) == 3
+    name = "membership_accuracy_members_only.paper.v1"
+    assert three[name].value == pytest.approx(np.mean([of_seed[name].value for of_seed in single]), abs=1e-5)
+    for key in ("accuracy_on_real_members", "released_non_members_called_members"):
+        assert three[name].extra[key] == pytest.approx(np.mean([t[name].extra[key] for t in single]), abs=1e-5)
+    with pytest.raises(UsageError, match="GM-U316"):
+        MembershipAttack(())
+
+
 def test_the_papers_figure_says_nothing():
     line = results(noise)["membership_accuracy_members_only.paper.v1"]
     ringing = results(one_to_one(memoriser()))["membership_accuracy_members_only.paper.v1"]
@@ -221,7 +255,7 @@ def test_lines_are_those_of_a_naive_restatement():
     patients = np.repeat([f"p{i}" for i in range(600)], 4)
     member = np.repeat(np.arange(600) < 300, 4)
     scores = rng.standard_normal(2400) + 0.8 * member
-    lines = {r.name: r for r in membership_lines("l", scores, member, patients, RunContext("x", "p"), 20, {})}
+    lines = {r.name: r for r in membership_lines("l", [scores], member, patients, RunContext("x", "p"), 20, {})}
     pairs = scores[member][:, None] > scores[~member][None]
     assert lines["membership_auc.l.v1"].value == pytest.approx(pairs.mean(), abs=1e-6)
     threshold = np.sort(scores[~member])[::-1][12]

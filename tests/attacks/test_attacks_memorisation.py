@@ -9,6 +9,7 @@ import pytest
 from attack_cohorts import SIZE, flat, knowledge, real_images
 from attack_controls import is_silent
 
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.memorisation import MemorisationAttack, nearest_similarity, pixel_features
@@ -114,6 +115,34 @@ def test_patients_are_drawn_where_images_have_sources():
     for kind, drawn in (("1", 24), ("k", 24), ("0", n)):
         half = (found[kind].high - found[kind].low) / 2
         assert half == pytest.approx(1.96 * 0.5 / np.sqrt(drawn), rel=0.2), kind
+
+
+class _Projected(EmbeddingAttacker):
+    """Looks at images through a random projection of its seed."""
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        axes = np.random.default_rng(seed).standard_normal((SIZE * SIZE, 6))
+        self.use(lambda pixels: (flat(pixels) @ axes).astype(np.float32))
+
+
+def test_figures_are_means_over_seeds_each_with_a_threshold_of_its_own():
+    def table(seeds: tuple[int, ...]) -> dict[str, Result]:
+        attack = MemorisationAttack(AttackerPool({"projected": lambda: _Projected("projected")}), seeds, 50)
+        attack.fit(_knowledge())
+        release = Release("drawn", _half_copies(), ((),) * 72)
+        return {r.name: r for r in attack.score(Judged(real_images("t"), release), RunContext("x", "p"))}
+
+    three, single = table((0, 1, 2)), [table((seed,)) for seed in range(3)]
+    for name in ("memorised_share.projected.v1", "memorised_excess.projected.v1"):
+        assert three[name].value == pytest.approx(np.mean([t[name].value for t in single]), abs=1e-5)
+        thresholds = [t[name].extra["threshold"] for t in single]
+        assert len(set(thresholds)) == 3
+        assert three[name].extra["threshold"] == pytest.approx(np.mean(thresholds), abs=1e-5)
+        assert three[name].extra["attacker_seeds"] == [0, 1, 2]
+    pixels, alone = three["memorised_share.pixels.v1"], single[0]["memorised_share.pixels.v1"]
+    assert (pixels.value, pixels.low, pixels.high) == (alone.value, alone.low, alone.high), "pixels have no seed"
+    with pytest.raises(UsageError, match="GM-U316"):
+        MemorisationAttack(AttackerPool({}), ())
 
 
 def test_training_images_must_be_known():

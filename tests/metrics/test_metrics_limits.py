@@ -8,11 +8,9 @@ from scipy import stats
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.limits import (
-    Interval,
     SeedError,
     bounded_interval,
     percentile_interval,
-    rate_interval,
     wilson_interval,
 )
 
@@ -38,15 +36,6 @@ def test_wilson_inverts_the_score_test(k, n):
 
 def test_wilson_without_trials_has_no_value():
     assert np.isnan(wilson_interval(0, 0)).all()
-
-
-def test_a_rate_without_a_hit_has_a_width():
-    nobody = rate_interval(Interval(0.0, 0.0, 0.0), 50)
-    assert nobody == wilson_interval(0, 50) and nobody.low == 0 and 0.05 < nobody.high < 0.1
-    everybody = rate_interval(Interval(1.0, 1.0, 1.0), 50)
-    assert everybody.value == everybody.high == 1.0 and 0.9 < everybody.low < 0.95
-    for found in (Interval(0.0, 0.0, 0.1), Interval(0.3, 0.3, 0.3)):
-        assert rate_interval(found, 50) is found
 
 
 def test_bounded_limits_are_students_t_on_the_logit_scale():
