@@ -75,7 +75,8 @@ class RetrievalAttack:
         """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` and the same with ``_patient``, for each direction and
         attacker and for the worst one: ``rank_1_patient.released_in_real.worst.v1``.
 
-        ``extra`` has the curve over the size of the gallery, ``<figure>_at_gallery``.
+        ``extra`` has the curve over the size of the gallery, ``<figure>_at_gallery``, and the ``chance`` of a
+        random order.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U327`` where no patient has two images in one folder.
@@ -145,10 +146,12 @@ class RetrievalAttack:
         n_patients = len(np.unique(table.patient))
         results = []
         for (figure, weighing), value in found.items():
-            more: dict[str, object] = {f"{figure}_at_gallery": _curve(tables, figure, _WEIGHINGS[weighing])}
-            if figure == "rank_1":
-                chance = np.average(table.n_matches / table.gallery, weights=table.weights(_WEIGHINGS[weighing]))
-                more["chance"] = round(float(chance), 6)
+            per_patient = _WEIGHINGS[weighing]
+            if figure == "map_at_r":
+                chance = table.map_at_r_by_chance(per_patient=per_patient)
+            else:
+                chance = table.rank_k_by_chance(_k(figure), per_patient=per_patient)
+            more = {f"{figure}_at_gallery": _curve(tables, figure, per_patient), "chance": round(chance, 6)}
             results.append(
                 context.result(
                     f"{figure}{weighing}.{direction}.{attacker}.v1",
@@ -173,9 +176,13 @@ def _curve(tables: Sequence[Identification], figure: str, per_patient: bool) -> 
     def at(table: Identification, size: int) -> float:
         if figure == "map_at_r":
             return table.map_at_r_at_gallery(size, per_patient=per_patient)
-        return table.rank_k_at_gallery(size, int(figure.removeprefix("rank_")), per_patient=per_patient)
+        return table.rank_k_at_gallery(size, _k(figure), per_patient=per_patient)
 
     return {str(size): round(float(np.mean([at(table, size) for table in tables])), 6) for size in _sizes(tables[0])}
+
+
+def _k(figure: str) -> int:
+    return int(figure.removeprefix("rank_"))
 
 
 def _sizes(table: Identification) -> Sequence[int]:

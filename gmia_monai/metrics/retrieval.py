@@ -118,6 +118,22 @@ class Identification:
         """Mean average precision at R, R the number of matches in the gallery; in [0, 1]."""
         return self._mean(self.average_precision_at_r, per_patient)
 
+    def rank_k_by_chance(self, k: int = 1, *, per_patient: bool = False) -> float:
+        """:meth:`rank_k` where galleries are in random order: one less the chance that no match is among ``k``."""
+        return self._mean(hypergeom.sf(0, self.gallery, self.n_matches, np.minimum(k, self.gallery)), per_patient)
+
+    def map_at_r_by_chance(self, *, per_patient: bool = False) -> float:
+        """:meth:`map_at_r` where galleries are in random order.
+
+        The i-th place holds a match with chance ``r / g``, and each of the ``i - 1`` before it then holds another with
+        chance ``(r - 1) / (g - 1)``; average precision is the sum over ``i`` up to ``r`` of the precision there where
+        it is a match, over ``r``.
+        """
+        g, r = self.gallery.astype(np.float64), np.maximum(self.n_matches, 1).astype(np.float64)
+        another = (r - 1) / np.maximum(g - 1, 1)
+        harmonic = np.cumsum(1.0 / np.arange(1, int(r.max(initial=1)) + 1))[r.astype(int) - 1]
+        return self._mean((harmonic + (r - harmonic) * another) / g, per_patient)
+
     def _mean(self, values: Float[np.ndarray, "q"], per_patient: bool) -> float:
         return float(np.average(values, weights=self.weights(per_patient))) if len(values) else float("nan")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,25 @@ def test_with_one_match_each_map_at_r_is_rank_1_at_every_size():
     table = identify(embeddings, patients)
     for size in (2, 10, 100, 599):
         assert table.map_at_r_at_gallery(size) == pytest.approx(table.rank_k_at_gallery(size), abs=1e-9)
+
+
+@pytest.mark.parametrize("per_patient", [False, True])
+def test_chance_is_the_mean_over_all_orders(per_patient):
+    patients = np.array([0, 0, 1, 1, 1, 2])
+    table = identify(np.random.default_rng(0).normal(size=(6, 3)), patients)
+    expected = {"rank_1": [], "rank_2": [], "map_at_r": []}
+    for i in table.query:
+        others = [patients[j] == patients[i] for j in range(6) if j != i]
+        r, orders = sum(others), list(permutations(others))
+        expected["rank_1"].append(np.mean([hits[0] for hits in orders]))
+        expected["rank_2"].append(np.mean([any(hits[:2]) for hits in orders]))
+        precision = [sum(sum(hits[:k]) / k for k in range(1, r + 1) if hits[k - 1]) / r for hits in orders]
+        expected["map_at_r"].append(np.mean(precision))
+    weights = [1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3] if per_patient else None
+    want = {name: np.average(values, weights=weights) for name, values in expected.items()}
+    assert table.rank_k_by_chance(1, per_patient=per_patient) == pytest.approx(want["rank_1"])
+    assert table.rank_k_by_chance(2, per_patient=per_patient) == pytest.approx(want["rank_2"])
+    assert table.map_at_r_by_chance(per_patient=per_patient) == pytest.approx(want["map_at_r"])
 
 
 def test_others_before_each_match_are_counted():
