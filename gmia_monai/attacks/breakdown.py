@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gmia_monai.attacks.attribute import ATTRIBUTES, attribute_classes
+from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.pairs import MAX_AGE_GAP_YEARS, Pairs
+from gmia_monai.data.pairs import Pairs
 from gmia_monai.metrics.intervals import pair_bootstrap_over_seeds, patient_bootstrap
 from gmia_monai.metrics.limits import Interval, wilson_interval
 from gmia_monai.metrics.results import Result, RunContext
@@ -125,8 +126,7 @@ def _place(scores: np.ndarray, negatives: np.ndarray, weight: np.ndarray) -> np.
 def breakdown(
     cohort: Cohort,
     threat: str,
-    matched: ScoredPairs,
-    random: ScoredPairs,
+    scored: ScoredPairs,
     thresholds: Sequence[float],
     n_boot: int,
     context: RunContext,
@@ -134,27 +134,25 @@ def breakdown(
 ) -> Breakdown:
     """Result lines of one attacker, named ``<figure>.<threat>.worst.<part>.v1``.
 
-    ``verification_auc_years``: positives some years apart (by the patient's age) against all negatives; these are at
-    most five years apart, so that an attacker who sees age is a little underrated on long gaps.
-    ``verification_auc_subgroup``: both images in the subgroup. ``patient_risk``: quantiles over patients, shares of
-    patients above a risk, and the share with a pair above the threshold of 1 % false accepts on V2.
+    ``verification_auc_years``: images so many years apart (by the age of the patients), of one person or of two.
+    ``verification_auc_subgroup``: both images in the subgroup. Pairs of a part are balanced anew. ``patient_risk``:
+    quantiles over patients, shares of patients above a risk, and the share with a pair above the threshold of 1 % false
+    accepts on V2.
 
     Args:
         cohort: the real images behind the pairs.
         threat: threat model, for the names.
-        matched: pairs with matched negatives.
-        random: the same positives with random negatives; those that differ in view alone serve the subgroup
-            ``AP_PA``, for which there are no matched ones.
+        scored: pairs with matched negatives.
         thresholds: of each seed, at a false-accept rate of 1 % on V2; ``nan`` where there are too few pairs for one.
         n_boot: bootstrap resamples.
         context: of the lines.
         extra: further values of each line.
     """
     lines = _Lines(cohort, threat, n_boot, context, extra)
-    years = _years(lines, matched)
-    _subgroups(lines, matched, random)
-    risk = patient_risk(matched, thresholds, context.seed)
-    _risk_lines(lines, matched.pairs, risk, thresholds)
+    years = _years(lines, scored)
+    _subgroups(lines, scored)
+    risk = patient_risk(scored, thresholds, context.seed)
+    _risk_lines(lines, scored.pairs, risk, thresholds)
     curve = np.stack([np.sort(risk.risk), np.sort(risk.chance_risk, axis=1).mean(axis=0)])
     return Breakdown(lines.results, years, curve)
 
@@ -169,13 +167,12 @@ class _Lines:
         self.results: list[Result] = []
 
     def auc(self, figure: str, part: str, scored: ScoredPairs, kept: Bool[np.ndarray, "n"]) -> Interval:
-        """A line for some of the pairs: patients alike among the positives, negatives as in the headline."""
+        """A line for some of the pairs: patients alike among the positives, as far as negatives can be found."""
         pairs = scored.pairs
-        kept = kept & (pairs.same | pairs.counted)
+        kept = kept & pairs.counted
+        kept[kept] = (weight := _balanced(pairs, kept, len(self.cohort), self.threat != "T3")) > 0
+        weight = weight[weight > 0]
         same, first, second = pairs.same[kept], pairs.patient_first[kept], pairs.patient_second[kept]
-        per_patient = np.bincount(first[same], minlength=1)
-        weight = pairs.weight[kept]
-        weight[same] = 1.0 / per_patient[first[same]]
         tables = [SortedScores(scores[kept], same).auc for scores in scored.per_seed]
         interval = Interval(*(float("nan"),) * 3)
         if same.any() and not same.all():
@@ -209,39 +206,39 @@ def _years(lines: _Lines, scored: ScoredPairs) -> Float[np.ndarray, "4 bins"]:
     columns = []
     for k, name in enumerate(_YEAR_NAMES):
         inside = pairs.same & (place == k)
-        interval = lines.auc("verification_auc_years", name, scored, inside | ~pairs.same)
+        interval = lines.auc("verification_auc_years", name, scored, place == k)
         if inside.any():
             columns.append((gap[inside].mean(), *interval))
     return np.array(columns).reshape(-1, 4).T
 
 
-def _subgroups(lines: _Lines, matched: ScoredPairs, random: ScoredPairs) -> None:
+def _subgroups(lines: _Lines, scored: ScoredPairs) -> None:
     classes = attribute_classes(lines.cohort)
     names = {"sex": [f"sex_{value}" for value in ATTRIBUTES["sex"]], "age": [f"age_{name}" for name in _AGE_NAMES]}
-    first, second = matched.pairs.first, matched.pairs.second
+    first, second = scored.pairs.first, scored.pairs.second
     for attribute, parts in names.items():
         of_image = classes[attribute]
         for k, part in enumerate(parts):
             kept = (of_image[first] == k) & (of_image[second] == k)
-            lines.auc("verification_auc_subgroup", part, matched, kept)
+            lines.auc("verification_auc_subgroup", part, scored, kept)
+    of_views = np.sort(np.stack([classes["view"][first], classes["view"][second]]), axis=0)
     for name, views in _VIEWS.items():
-        scored = matched if views[0] == views[1] else random
-        kept = _of_views(scored.pairs, classes["view"], views)
-        if scored is random:
-            kept &= random.pairs.same | _alike_but_for_view(lines.cohort, classes["sex"], random.pairs)
+        kept = (of_views == np.array(views)[:, None]).all(axis=0)
         lines.auc("verification_auc_subgroup", f"view_{name}", scored, kept)
 
 
-def _of_views(pairs: Pairs, view: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
-    found = np.sort(np.stack([view[pairs.first], view[pairs.second]]), axis=0)
-    return np.asarray((found == np.array(wanted)[:, None]).all(axis=0))
-
-
-def _alike_but_for_view(cohort: Cohort, sex: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Pairs of one sex and at most five years apart: matched, if it were not for the view."""
-    with np.errstate(invalid="ignore"):
-        near = np.abs(cohort.ages[pairs.first] - cohort.ages[pairs.second]) <= MAX_AGE_GAP_YEARS
-    return np.asarray((sex[pairs.first] == sex[pairs.second]) & near)
+def _balanced(pairs: Pairs, kept: Bool[np.ndarray, "n"], n_images: int, ordered: bool) -> Float[np.ndarray, "m"]:
+    """Weights of some of the pairs, balanced among themselves."""
+    same, first, second, patient = (a[kept] for a in (pairs.same, pairs.first, pairs.second, pairs.patient_first))
+    alike = 1.0 / np.bincount(patient[same], minlength=1)[patient[same]]
+    weight = np.zeros(len(same))
+    if same.any() and not same.all():
+        sides = [(first[kind], second[kind]) for kind in (same, ~same)]
+        start = pairs.weight[kept][~same]
+        weight[same], weight[~same], _ = balanced_weights(
+            sides[0], alike / alike.sum(), sides[1], start, n_images, ordered
+        )
+    return weight
 
 
 def _risk_lines(lines: _Lines, pairs: Pairs, found: PatientRisk, thresholds: Sequence[float]) -> None:

@@ -26,6 +26,8 @@ class LikelihoodRatio:
         scores: of pairs of V2.
         same: whether each is of one person.
         weights: of each pair; within either kind they are brought to sum 1.
+        n_patients: patients behind the pairs: kernels are as wide as so many scores ask for; None: the pairs are
+            independent.
 
     Raises:
         UsageError: ``GM-U315`` with fewer than two pairs of a kind.
@@ -36,7 +38,9 @@ class LikelihoodRatio:
         scores: Float[np.ndarray, "n"],
         same: Bool[np.ndarray, "n"],
         weights: Float[np.ndarray, "n"] | None = None,
+        n_patients: int | None = None,
     ) -> None:
+        self._n_patients = n_patients
         weights = np.ones(len(scores)) if weights is None else weights
         if min(same.sum(), (~same).sum()) < 2:
             raise UsageError("GM-U315", "a likelihood ratio needs pairs of both kinds", got=f"{same.sum()} positive")
@@ -56,6 +60,8 @@ class LikelihoodRatio:
         mean = mass @ self.grid
         width = float(np.sqrt(mass @ (self.grid - mean) ** 2))
         effective = weights.sum() ** 2 / np.square(weights).sum()
+        if self._n_patients is not None:
+            effective = min(effective, self._n_patients)
         smooth = gaussian_filter1d(mass, max(2.0, width * effective ** (-1 / 5) / step), mode="constant")
         return np.asarray(smooth / step)
 

@@ -1,8 +1,8 @@
 """Verification: are a released and a real image (or two released ones) of one person?
 
-Every attacker scores the pairs of every threat model. Attackers, signs and likelihood ratios are chosen on V2; the
-headline on T is the attacker that was worst there (protocol v1, "Headline"), with its two-sided variant as a candidate
-of its own. Under T1 the headline is broken down: see :mod:`gmia_monai.attacks.breakdown`.
+Every attacker scores the pairs of every threat model. Signs and likelihood ratios are chosen on V2, for each kind of
+negatives, and the attacker of the headline there with matched ones (protocol v1, "Headline"), each one's two-sided
+variant being a candidate of its own. Under T1 the headline is broken down: see :mod:`gmia_monai.attacks.breakdown`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
+from gmia_monai.attacks.folds import left_out
 from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import checked_seeds
@@ -40,8 +41,9 @@ _BROKEN_DOWN = "T1"
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What V2 said of one attacker, seed and threat: the sign, the likelihood ratio, and for the signed score and the
-    ratio the AUC and the threshold of 1 % false accepts there."""
+    """What V2 said of one attacker, seed, threat and kind of negatives: the sign, the likelihood ratio, and for the
+    signed score and the ratio the AUC and the threshold of 1 % false accepts there. The AUC of the ratio is that of
+    ratios that have not seen the patient."""
 
     sign: float
     ratio: LikelihoodRatio
@@ -83,7 +85,7 @@ class VerificationAttack:
         self.threats = tuple(threats)
         self.n_boot = n_boot
         self._fitted: dict[tuple[str, int], Attacker] = {}
-        self._chosen: dict[tuple[str, int, str], _Chosen] = {}
+        self._chosen: dict[tuple[str, int, str, str], _Chosen] = {}
         self._knowledge: AttackerKnowledge | None = None
         self.scores: dict[tuple[str, str, str], tuple[Pairs, list[np.ndarray]]] = {}
         self._breakdown: Breakdown | None = None
@@ -91,13 +93,13 @@ class VerificationAttack:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2."""
         self._knowledge = knowledge
-        pairs = {t: _pairs(knowledge.choice, t, _CHOSEN_ON) for t in self.threats}
+        pairs = {(t, n): _pairs(knowledge.choice, t, n) for t in self.threats for n in _NEGATIVES}
         for name in self.attackers:
             for seed in self.seeds:
                 attacker = self._fitted[name, seed] = self.attackers.fitted(name, seed, knowledge)
-                for threat, of_threat in pairs.items():
-                    scores = attacker.score(knowledge.choice, of_threat, threat)
-                    self._chosen[name, seed, threat] = _choose(scores, of_threat)
+                for (threat, negatives), of_kind in pairs.items():
+                    scores = attacker.score(knowledge.choice, of_kind, threat)
+                    self._chosen[name, seed, threat, negatives] = _choose(scores, of_kind)
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Result lines of one release; ``verification_auc.<threat>.worst.v1`` among them, and its breakdown under T1.
@@ -136,7 +138,7 @@ class VerificationAttack:
         data = {}
         for (name, threat, negatives), (pairs, scores) in self.scores.items():
             if negatives == _CHOSEN_ON:
-                sign = self._chosen[name, self.seeds[0], threat].sign
+                sign = self._chosen[name, self.seeds[0], threat, negatives].sign
                 data[f"roc/{threat}/{name}"] = _roc(SortedScores(sign * scores[0], pairs.same), pairs.weight)
                 data[f"histogram/{threat}/{name}"] = _histogram(scores[0], pairs)
         if self._breakdown is not None:
@@ -154,15 +156,13 @@ class VerificationAttack:
         scores: Sequence[Float[np.ndarray, "n"]],
         context: RunContext,
     ) -> list[Result]:
-        chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
+        chosen = self._of_seeds(name, threat, negatives)
         extras: dict[str, dict[str, object]] = {
             "verification_auc": {"signs": [c.sign for c in chosen], "auc_on_choice": [round(c.auc, 6) for c in chosen]},
             "verification_auc_two_sided": {"auc_on_choice": [round(c.auc_two_sided, 6) for c in chosen]},
             "equal_error_rate": {},
         }
-        figures = ["verification_auc", "verification_auc_two_sided", "equal_error_rate"]
-        if negatives == _CHOSEN_ON:  # the likelihood ratio was fitted with these
-            figures.append("calibration_error")
+        figures = ["verification_auc", "verification_auc_two_sided", "equal_error_rate", "calibration_error"]
         for label, rate in _RATES.items():
             reason = SortedScores(scores[0], pairs.same).tar_at_far(rate, pairs.weight).reason
             if reason is None:
@@ -187,16 +187,14 @@ class VerificationAttack:
         # Metadata are the floor beside the headline: what they find, no change of pixels hides.
         pixels = [name for name in self.attackers if name != FLOOR] or list(self.attackers)
         for name in pixels:
-            chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
+            chosen = self._of_seeds(name, threat, _CHOSEN_ON)
             candidates[name, "signed"] = float(np.mean([c.auc for c in chosen]))
             candidates[name, "two_sided"] = float(np.mean([c.auc_two_sided for c in chosen]))
         (name, variant), best = max(candidates.items(), key=lambda item: item[1])
         return name, variant, best
 
-    def _scored(self, name: str, variant: str, threat: str, negatives: str) -> ScoredPairs:
-        pairs, scores = self.scores[name, threat, negatives]
-        chosen = [self._chosen[name, seed, threat] for seed in self.seeds]
-        return ScoredPairs(pairs, [c.apply(variant, s) for c, s in zip(chosen, scores, strict=True)])
+    def _of_seeds(self, name: str, threat: str, negatives: str) -> list[_Chosen]:
+        return [self._chosen[name, seed, threat, negatives] for seed in self.seeds]
 
     def _worst_line(
         self, threat: str, negatives: str, pairs: Pairs, lines: Sequence[Result], context: RunContext
@@ -211,11 +209,12 @@ class VerificationAttack:
 
     def _broken_down(self, judged: Judged, context: RunContext) -> Breakdown:
         name, variant, _ = self._worst(_BROKEN_DOWN)
-        chosen = [self._chosen[name, seed, _BROKEN_DOWN] for seed in self.seeds]
+        chosen = self._of_seeds(name, _BROKEN_DOWN, _CHOSEN_ON)
+        pairs, scores = self.scores[name, _BROKEN_DOWN, _CHOSEN_ON]
         return breakdown(
             judged.real.cohort,
             _BROKEN_DOWN,
-            *(self._scored(name, variant, _BROKEN_DOWN, negatives) for negatives in _NEGATIVES),
+            ScoredPairs(pairs, [c.apply(variant, s) for c, s in zip(chosen, scores, strict=True)]),
             [c.threshold_two_sided if variant == "two_sided" else c.threshold for c in chosen],
             self.n_boot,
             context,
@@ -282,14 +281,18 @@ def _pairs(judged: Judged, threat: str, negatives: str) -> Pairs:
 def _choose(scores: np.ndarray, pairs: Pairs) -> _Chosen:
     auc = SortedScores(scores, pairs.same).auc(pairs.weight)
     sign = 1.0 if auc >= 0.5 else -1.0
-    ratio = LikelihoodRatio(scores, pairs.same, pairs.weight)
+
+    def ratio_of(learnt: Bool[np.ndarray, "n"]) -> LikelihoodRatio:
+        patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
+        return LikelihoodRatio(scores[learnt], pairs.same[learnt], pairs.weight[learnt], patients)
+
+    ratio = ratio_of(np.ones(len(pairs), dtype=bool))
     signed, two_sided = (SortedScores(s, pairs.same) for s in (sign * scores, ratio(scores)))
     return _Chosen(
         sign,
         ratio,
         max(auc, 1.0 - auc),
-        # Fitted and read on the same pairs: a little favourable to the two-sided variant, on V2 alone.
-        two_sided.auc(pairs.weight),
+        SortedScores(left_out(ratio_of, scores, pairs), pairs.same).auc(pairs.weight),
         signed.tar_at_far(0.01, pairs.weight).threshold,
         two_sided.tar_at_far(0.01, pairs.weight).threshold,
     )

@@ -24,6 +24,7 @@ def balanced_weights(
     positives: tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]],
     weight: Float[np.ndarray, "p"],
     negatives: tuple[Int[np.ndarray, "q"], Int[np.ndarray, "q"]],
+    start: Float[np.ndarray, "q"],
     n_images: int,
     ordered: bool,
 ) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "q"], float]:
@@ -36,19 +37,20 @@ def balanced_weights(
         positives: both images of each positive pair.
         weight: of the positives, summing to 1.
         negatives: both images of each negative pair.
+        start: their weights to begin with; what is found is near these.
         n_images: images there are.
         ordered: whether the two places differ (a released and a real image); otherwise an image's share is that in
             both places together.
 
     Returns:
         weights of positives and negatives, and what is left of the difference between the shares: 0 where all is
-        balanced, at most 1. Where no negative can be balanced at all, positives as given and negatives alike.
+        balanced, at most 1. Where no negative can be balanced at all, both as given.
     """
-    alike = np.full(len(negatives[0]), 1.0 / max(len(negatives[0]), 1))
-    if len(weight) == 0 or len(alike) == 0:
-        return weight, alike, 0.0
+    if len(weight) == 0 or len(start) == 0:
+        return weight, start, 0.0
+    start = start / start.sum()
     sides: tuple[tuple[int, ...], ...] = ((0,), (1,)) if ordered else ((0, 1),)
-    positive, negative = weight, alike
+    positive, negative = weight, start
     before = 1.0
     for step in range(_ROUNDS):
         apart = 0.0
@@ -69,7 +71,7 @@ def balanced_weights(
                 break
             before = apart
     if not (positive.any() and negative.any()):
-        positive, negative = weight, alike
+        positive, negative = weight, start
     left = [
         float(np.abs(_shares(positive, positives, side, n_images) - _shares(negative, negatives, side, n_images)).sum())
         for side in sides

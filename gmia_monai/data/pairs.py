@@ -1,9 +1,12 @@
 """Pairs of images for verification: threat model T1, another image of the same person (protocol v1, "Pairs").
 
-Positives are all pairs of different images of one patient within one folder, each patient of equal weight. Negatives
-are drawn for one image of each positive, at random within the folder or matched on sex, view and age, because those
-alone tell many patients apart. Their weights are those of :func:`gmia_monai.data.balance.balanced_weights`: each image
-is as frequent among negatives as among positives, so that it takes both images of a pair to tell one from the other.
+Positives are all pairs of different images of one patient within one folder, each patient of equal weight. For each
+positive one of its images meets strangers that stand in for the other one: at random within the folder, or with the
+other one's sex, view and age, because those alone tell many patients apart. It is the other one that they have to
+match: the two images of a patient often differ in view or age, and strangers who match the image at hand never would,
+so that a difference would say "same person". Their weights are those of
+:func:`gmia_monai.data.balance.balanced_weights`: each image is as frequent among negatives as among positives, so that
+it takes both images of a pair to tell one from the other.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from gmia_monai.typing import BoolArray, FloatArray, IntArray
 __all__ = ["MAX_AGE_GAP_YEARS", "NEGATIVES", "PAIRS_VERSION", "Pairs", "t1_pairs"]
 
 # Of how pairs are drawn and weighed: what was found with another is not taken for this one's.
-PAIRS_VERSION = 2
+PAIRS_VERSION = 3
 
 MAX_AGE_GAP_YEARS = 5.0
 NEGATIVES = ("random", "matched")
@@ -35,8 +38,8 @@ class Pairs:
     """Pairs of images of one cohort; all arrays have the length of the list of pairs.
 
     Attributes:
-        first: index of an image in the cohort. Of a negative it is the image that the other was drawn for.
-        second: index of another image.
+        first: index of an image in the cohort. Of a negative it is one of a positive's.
+        second: index of another image. Of a negative it stands in for the positive's other one.
         same: whether both are of one patient.
         weight: positives sum to 1, each patient alike as far as negatives can be found; negatives sum to 1, with each
             image's share among the positives. Images without a positive weigh nothing.
@@ -44,7 +47,7 @@ class Pairs:
         patient_second: the same for ``second``.
         negatives: ``random`` or ``matched``.
         n_wanted: negatives that were asked for.
-        n_short: images for which fewer negatives exist than were asked for; all that exist were taken.
+        n_short: positives for which fewer negatives exist than were asked for; all that exist were taken.
         weight_moved: share of the positives' weight that went to other positives, for lack of negatives.
         unbalanced: what is left of the difference between images' shares, 0 to 1.
     """
@@ -67,7 +70,7 @@ class Pairs:
     def __repr__(self) -> str:
         return (
             f"Pairs({self.n_positives} positives, {self.n_negatives} of {self.n_wanted} {self.negatives} negatives, "
-            f"{self.n_short} images short of negatives)"
+            f"{self.n_short} positives short of negatives)"
         )
 
     @property
@@ -121,19 +124,20 @@ def t1_pairs(
 
     Args:
         cohort: images.
-        negatives: ``random``: any image of another patient in the same folder. ``matched``: also of the same sex and
-            view and at most 5 years apart in age. What is not known is matched to what is not known.
+        negatives: ``random``: any image of another patient in the same folder. ``matched``: also of the sex and view of
+            the image that it stands in for, and at most 5 years from its age. What is not known is matched to what is
+            not known.
         negatives_per_positive: negatives drawn for each positive, without replacement: an image never meets the same
-            other image twice as ``first``. Where fewer exist, all are taken, and :class:`Pairs` counts those images.
-            The image is one of the positive's two, at random, so patients with long series have more negatives, too:
-            ``max_positives_per_patient`` or :meth:`Cohort.core` bound that.
+            other image twice as ``first``. Where fewer exist, all are taken, and :class:`Pairs` counts those positives.
+            Which of the positive's two images is stood in for, is drawn at random. Patients with long series have more
+            negatives, too: ``max_positives_per_patient`` or :meth:`Cohort.core` bound that.
         max_positives_per_patient: at most so many positives of a patient, drawn at random; None: all.
         match_findings: match on the set of findings that are present, too (for threat model T2).
         seed: of all draws.
         balanced: see :func:`gmia_monai.data.threats.threat_pairs`.
 
     Returns:
-        positives first, ordered by patient; then negatives, ordered by image.
+        positives first, ordered by patient; then negatives, in the order of the positives.
 
     Raises:
         UsageError: ``GM-U038`` for an unknown kind of negatives or a number below its minimum.
@@ -144,16 +148,16 @@ def t1_pairs(
         raise UsageError("GM-U038", "numbers of pairs must be positive")
     rng = np.random.default_rng(seed)
     first, second = positives_within(cohort, max_positives_per_patient, rng)
-    anchors = np.where(rng.random(len(first)) < 0.5, first, second)
+    swapped = rng.random(len(first)) < 0.5
     drawn = (negatives, negatives_per_positive, match_findings, rng)
-    return with_negatives(cohort, first, second, anchors, *drawn, ordered=False, balanced=balanced)
+    return with_negatives(cohort, first, second, swapped, *drawn, ordered=False, balanced=balanced)
 
 
 def with_negatives(
     cohort: Cohort,
     first: IntArray,
     second: IntArray,
-    anchors: IntArray,
+    swapped: BoolArray,
     negatives: str,
     negatives_per_positive: int,
     match_findings: bool,
@@ -161,21 +165,28 @@ def with_negatives(
     ordered: bool,
     balanced: bool = True,
 ) -> Pairs:
-    """Positives ``first``, ``second`` with negatives drawn for the image ``anchors`` of each.
+    """Positives ``first``, ``second`` with negatives: strangers for ``first`` that stand in for ``second``, or, where
+    ``swapped``, the reverse.
 
     ``ordered``: the two places are of different kinds, as a released and a real image. Not ``balanced``: patients weigh
     alike among positives, and pairs among negatives.
     """
     patient = cohort.patient_index
-    wanted = np.bincount(anchors, minlength=len(cohort)) * negatives_per_positive
-    negative_first, negative_second, n_short = _negatives(cohort, wanted, negatives, match_findings, rng)
+    kept, replaced = np.where(swapped, second, first), np.where(swapped, first, second)
+    of, negative_second = _strangers(cohort, kept, replaced, negatives, negatives_per_positive, match_findings, rng)
+    negative_first, count = kept[of], np.bincount(of, minlength=len(first))
     per_patient = np.bincount(patient[first], minlength=len(cohort.patients))
     alike = 1.0 / (per_patient[patient[first]] * max(np.count_nonzero(per_patient), 1))
     positive_weight = alike
-    negative_weight, unbalanced = np.full(len(negative_first), 1.0 / max(len(negative_first), 1)), 0.0
+    negative_weight, unbalanced = np.full(len(of), 1.0 / max(len(of), 1)), 0.0
     if balanced:
         positive_weight, negative_weight, unbalanced = balanced_weights(
-            (first, second), alike, (negative_first, negative_second), len(cohort), ordered
+            (first, second),
+            alike,
+            (negative_first, negative_second),
+            alike[of] / count[of],  # those of a positive weigh together what it weighs
+            len(cohort),
+            ordered,
         )
     all_first = np.concatenate([first, negative_first])
     all_second = np.concatenate([second, negative_second])
@@ -187,8 +198,8 @@ def with_negatives(
         patient_first=patient[all_first],
         patient_second=patient[all_second],
         negatives=negatives,
-        n_wanted=int(wanted.sum()),
-        n_short=n_short,
+        n_wanted=len(first) * negatives_per_positive,
+        n_short=int((count < negatives_per_positive).sum()),
         weight_moved=0.5 * float(np.abs(positive_weight - alike).sum()),
         unbalanced=unbalanced,
     )
@@ -213,10 +224,17 @@ def positives_within(cohort: Cohort, limit: int | None, rng: np.random.Generator
     return np.concatenate(first), np.concatenate(second)
 
 
-def _negatives(
-    cohort: Cohort, wanted: np.ndarray, kind: str, match_findings: bool, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """For image i, ``wanted[i]`` different images of other patients that match it, or all there are."""
+def _strangers(
+    cohort: Cohort,
+    kept: IntArray,
+    replaced: IntArray,
+    kind: str,
+    per_positive: int,
+    match_findings: bool,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each positive, images of other patients that match ``replaced``, as many as asked for or as there are; none
+    meets the same ``kept`` image twice. Position of the positive, and the image."""
     matched = kind == "matched"
     ages = np.where(np.isnan(cohort.ages), 0.0, cohort.ages) if matched else np.zeros(len(cohort))
     keys: list[Hashable] = []
@@ -227,29 +245,26 @@ def _negatives(
         if match_findings:
             key += (None if record.labels is None else frozenset(name for name, value in record.labels if value == 1),)
         keys.append(key)
-    drawn: dict[int, np.ndarray] = {}
-    n_short = 0
+    patient, group_of = cohort.patient_index, {}
     for members in _groups(keys).values():
         # sorted by age, the matches of an image are one stretch
         members = members[np.argsort(ages[members], kind="stable")]
-        owner, group_ages = cohort.patient_index[members], ages[members]
-        low = np.searchsorted(group_ages, group_ages - MAX_AGE_GAP_YEARS, side="left")
-        high = np.searchsorted(group_ages, group_ages + MAX_AGE_GAP_YEARS, side="right")
-        places = _groups(owner.tolist())
-        for place in np.flatnonzero(wanted[members]):
-            start, stop = int(low[place]), int(high[place])
-            own = places[int(owner[place])]
-            n_own = int(np.searchsorted(own, stop) - np.searchsorted(own, start))
-            image = members[place]
-            n = min(int(wanted[image]), stop - start - n_own)
-            n_short += int(n < wanted[image])
-            # n + n_own different draws hold at least n of other patients, in random order: the first n are a fair draw
-            draw = start + rng.choice(stop - start, size=n + n_own, replace=False)
-            drawn[int(image)] = members[draw[owner[draw] != owner[place]][:n]]
-    images = sorted(drawn)
-    empty = np.empty(0, np.int64)
-    first = np.repeat(np.array(images, dtype=np.int64), [len(drawn[i]) for i in images])
-    return first, np.concatenate([empty, *(drawn[i] for i in images)]), n_short
+        group_of.update(dict.fromkeys(members.tolist(), members))
+    met: dict[int, list[np.ndarray]] = {}
+    found = [np.empty(0, np.int64)]
+    for image, other in zip(kept.tolist(), replaced.tolist(), strict=True):
+        members = group_of[other]
+        start = np.searchsorted(ages[members], ages[other] - MAX_AGE_GAP_YEARS, side="left")
+        stop = np.searchsorted(ages[members], ages[other] + MAX_AGE_GAP_YEARS, side="right")
+        before = met.setdefault(image, [])
+        strangers = members[start:stop]
+        strangers = strangers[patient[strangers] != patient[other]]
+        if before:
+            strangers = np.setdiff1d(strangers, np.concatenate(before), assume_unique=True)
+        before.append(rng.choice(strangers, size=min(per_positive, len(strangers)), replace=False))
+        found.append(before[-1])
+    of = np.repeat(np.arange(len(kept)), [len(images) for images in found[1:]])
+    return of, np.concatenate(found)
 
 
 def _groups(keys: Sequence[_Key]) -> dict[_Key, np.ndarray]:

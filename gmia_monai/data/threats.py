@@ -39,8 +39,9 @@ def threat_pairs(
     Args:
         cohort: the real images behind a release with one source an image.
         threat: ``T1``, ``T2`` or ``T3``; see the table above.
-        negatives: ``random`` (within the folder) or ``matched`` (also sex, view, age within 5 years; under T2 the
-            findings, too, since the attacker has them before the eyes).
+        negatives: ``random`` (within the folder) or ``matched``: the stranger's image also has the sex and the view of
+            the one that it stands in for, and its age within 5 years; under T2 the findings, too, since the attacker
+            has them before the eyes.
         released: which images have a released one; None: all. Others are real images only.
         negatives_per_positive: negatives drawn for each positive, all with the positive's released image; the other
             image has a positive of its own, too.
@@ -78,7 +79,8 @@ def threat_pairs(
     first, second = np.searchsorted(inside, first), np.searchsorted(inside, second)
     findings = threat == "T2" and negatives == "matched"
     drawn = (negatives, negatives_per_positive, findings, rng)
-    part = with_negatives(cohort[inside], first, second, first, *drawn, ordered=True, balanced=balanced)
+    as_they_are = np.zeros(len(first), dtype=bool)
+    part = with_negatives(cohort[inside], first, second, as_they_are, *drawn, ordered=True, balanced=balanced)
     return _moved(part, inside, cohort)
 
 

@@ -12,6 +12,7 @@ from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.breakdown import ScoredPairs, breakdown, patient_risk
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
+from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort, ImageRecord
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
@@ -49,17 +50,21 @@ def _scored(cohort: Cohort, gain: float, seeds: int = 1) -> dict[str, ScoredPair
 def _lines(gain: float, n_boot: int = 40, seeds: int = 1):
     cohort = _cohort()
     scored = _scored(cohort, gain, seeds)
-    made = breakdown(cohort, "T1", scored["matched"], scored["random"], [2.0] * seeds, n_boot, CONTEXT, {})
+    made = breakdown(cohort, "T1", scored["matched"], [2.0] * seeds, n_boot, CONTEXT, {})
     return cohort, scored, made, {r.name.removesuffix(".v1"): r for r in made.results}
 
 
 def _weight(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
-    """Weights of some of the pairs: patients alike among the positives, negatives as they are."""
-    patient = pairs.patient_first[rows]
-    of_patient = {p: (pairs.same[rows] & (patient == p)).sum() for p in np.unique(patient[pairs.same[rows]])}
-    return np.array(
-        [1 / of_patient[p] if pairs.same[r] else pairs.weight[r] for p, r in zip(patient, rows, strict=True)]
-    )
+    """Weights of some of the pairs: patients alike among the positives, all balanced."""
+    positive, negative = rows[pairs.same[rows]], rows[~pairs.same[rows]]
+    patient = pairs.patient_first[positive]
+    alike = np.array([1 / (patient == p).sum() for p in patient])
+    n = int(max(pairs.first.max(), pairs.second.max())) + 1
+    sides = [(pairs.first[kind], pairs.second[kind]) for kind in (positive, negative)]
+    of_kinds = balanced_weights(sides[0], alike / alike.sum(), sides[1], pairs.weight[negative], n, ordered=True)
+    weight = np.zeros(len(pairs))
+    weight[positive], weight[negative] = of_kinds[:2]
+    return weight[rows]
 
 
 def test_bins_of_years_are_plain_selections():
@@ -68,36 +73,46 @@ def test_bins_of_years_are_plain_selections():
     edges = {"under_1": (0, 1), "1_to_2": (1, 2), "2_to_5": (2, 5), "5_to_10": (5, 10), "10_or_more": (10, 99)}
     gap = np.abs(cohort.ages[pairs.first] - cohort.ages[pairs.second])
     for k, (name, (low, high)) in enumerate(edges.items()):
-        positive = np.flatnonzero(pairs.same & (gap >= low) & (gap < high))
-        of_patient = pairs.patient_first[positive]
-        rows = np.concatenate([positive, np.flatnonzero(~pairs.same)])
+        inside = (gap >= low) & (gap < high)
+        rows = np.flatnonzero(inside & pairs.counted)
+        weight = _weight(pairs, rows)
+        counted = rows[pairs.same[rows] & (weight > 0)]
         line = lines[f"verification_auc_years.T1.worst.{name}"]
-        assert line.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], _weight(pairs, rows)), abs=1e-6)
-        assert line.n_patients == len(np.unique(of_patient)) and line.extra["n_positive_pairs"] == len(positive)
-        assert made.years[:, k] == pytest.approx([gap[positive].mean(), line.value, line.low, line.high], abs=1e-6)
+        assert line.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], weight), abs=1e-6)
+        assert line.n_patients == len(np.unique(pairs.patient_first[counted]))
+        assert line.extra["n_positive_pairs"] == len(counted)
+        years = gap[inside & pairs.same].mean()
+        assert made.years[:, k] == pytest.approx([years, line.value, line.low, line.high], abs=1e-6)
 
 
 def test_subgroups_hold_both_images():
     cohort, scored, _, lines = _lines(4.0)
     pairs, (scores,) = scored["matched"].pairs, scored["matched"].per_seed
     old = cohort.ages >= 60
-    kept = old[pairs.first] & old[pairs.second]
+    kept = old[pairs.first] & old[pairs.second] & pairs.counted
     line = lines["verification_auc_subgroup.T1.worst.age_60_or_more"]
     expected = roc_auc(scores[kept], pairs.same[kept], _weight(pairs, np.flatnonzero(kept)))
     assert line.value == pytest.approx(expected, abs=1e-6)
     women = np.array([r.sex == "F" for r in cohort])
-    assert (
-        lines["verification_auc_subgroup.T1.worst.sex_F"].extra["n_positive_pairs"]
-        == women[pairs.first][pairs.same].sum()
-    )
-    # No matched negative is of two views: those of the mixed subgroup are random ones that differ in nothing else.
+    positives_of_women = women[pairs.first][pairs.same & pairs.counted].sum()
+    found = lines["verification_auc_subgroup.T1.worst.sex_F"].extra["n_positive_pairs"]
+    assert 0.8 * positives_of_women < found <= positives_of_women
     mixed = lines["verification_auc_subgroup.T1.worst.view_AP_PA"]
-    drawn = scored["random"].pairs
-    expected = [
-        a.view != b.view and a.sex == b.sex and abs(a.age - b.age) <= 5
-        for a, b in ((cohort[int(i)], cohort[int(j)]) for i, j in zip(drawn.first, drawn.second, strict=True))
-    ]
-    assert mixed.extra["n_negative_pairs"] == (np.array(expected) & ~drawn.same).sum() > 0
+    two = np.array([cohort[int(i)].view != cohort[int(j)].view for i, j in zip(pairs.first, pairs.second, strict=True)])
+    rows = np.flatnonzero(two & pairs.counted)
+    assert mixed.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], _weight(pairs, rows)), abs=1e-6)
+
+
+def test_one_image_alone_tells_nothing_in_any_part():
+    """Patients who come often look alike: a score of the real image alone tells positives from negatives unweighted."""
+    cohort = _cohort()
+    pairs = threat_pairs(cohort, "T1", "matched")
+    often = np.bincount(cohort.patient_index)[cohort.patient_index] + np.random.default_rng(1).random(len(cohort))
+    made = breakdown(cohort, "T1", ScoredPairs(pairs, [often[pairs.second]]), [9.0], 5, CONTEXT, {})
+    parts = [r for r in made.results if r.name.startswith("verification_auc")]
+    assert len(parts) == 13
+    for line in parts:
+        assert line.value == pytest.approx(0.5, abs=1e-4), line.name
 
 
 @pytest.mark.parametrize("negatives", ["matched", "random"])
@@ -133,7 +148,7 @@ def test_the_tail_rings_where_some_patients_are_found_and_noise_has_the_tail_of_
 def test_without_a_threshold_no_one_is_said_to_be_found():
     cohort = _cohort()
     scored = _scored(cohort, 1.0)
-    made = breakdown(cohort, "T1", scored["matched"], scored["random"], [np.nan], 5, CONTEXT, {})
+    made = breakdown(cohort, "T1", scored["matched"], [np.nan], 5, CONTEXT, {})
     (line,) = [r for r in made.results if r.name.endswith("found_at_far_1pct.v1")]
     assert line.value is None and line.extra["reason"].startswith("too few")
 

@@ -78,7 +78,7 @@ def test_fusion_scores_v2_without_the_patient_whom_it_scores():
     fused.fit(known, 0)
     pairs = threat_pairs(known.choice.real.cohort, "T1", "matched", known.choice.released)
     honest = roc_auc(fused.score(known.choice, pairs, "T1"), pairs.same, pairs.weight)
-    own = fused._weighed["T1"].all(fused._scores(known.choice, pairs, "T1"))
+    own = fused._weighed["T1"](fused._scores(known.choice, pairs, "T1"))
     assert roc_auc(own, pairs.same, pairs.weight) > 0.6, "eight attackers that know nothing fit 24 patients"
     assert honest < 0.6
     with pytest.raises(UsageError, match="GM-U317"):

@@ -33,6 +33,21 @@ def test_a_kind_with_one_score_is_found():
     assert expected_calibration_error(ratio.probability(scores), same) < 0.01
 
 
+def test_kernels_are_as_wide_as_patients_ask_for():
+    """Scores of twenty patients, ten times each, that know nothing: ten times as many pairs tell no more."""
+    rng = np.random.default_rng(3)
+    same = np.repeat(np.arange(40) < 20, 10)
+    aucs = {"pairs": [], "patients": []}
+    for _ in range(20):
+        scores = np.repeat(rng.standard_normal(40), 10) + 0.05 * rng.standard_normal(400)
+        for name, n in (("pairs", None), ("patients", 20)):
+            aucs[name].append(roc_auc(LikelihoodRatio(scores, same, n_patients=n)(scores), same))
+    assert 0.5 < np.mean(aucs["patients"]) < np.mean(aucs["pairs"]) - 0.02
+    assert np.array_equal(
+        LikelihoodRatio(scores, same, n_patients=10**6)(scores), LikelihoodRatio(scores, same)(scores)
+    )
+
+
 def test_both_tails_betray():
     rng = np.random.default_rng(1)
     same = rng.random(4000) < 0.5

@@ -9,7 +9,7 @@ from attack_cohorts import flat, judged, knowledge, real_images, released
 from gmia_monai.attacks import AttackerKnowledge
 from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.attackers.metadata import MetadataAttacker
+from gmia_monai.attacks.attackers.metadata import MetadataAttacker, pair_facts
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.threats import threat_pairs
@@ -98,6 +98,40 @@ def test_what_cannot_be_scored_is_refused():
         VerificationAttack(pool).score(judged("noise"), CONTEXT)
     with pytest.raises(UsageError, match="GM-U312"):
         VerificationAttack(pool).fit(knowledge("noise", frozen=None))
+
+
+def test_what_was_fitted_on_v2_is_not_praised_there():
+    """Attackers that know nothing: the likelihood ratio of none of them finds more on V2 than chance."""
+
+    class Blind(FrozenAttacker):
+        def fit(self, known, seed):
+            self.use(lambda pixels: np.random.default_rng([seed, len(pixels)]).standard_normal((len(pixels), 3)))
+
+    seeds = tuple(range(12))
+    attack = VerificationAttack(AttackerPool({"blind": Blind}), seeds, threats=("T1",), n_boot=2)
+    attack.fit(knowledge("noise"))
+    for negatives in ("matched", "random"):
+        chosen = [attack._chosen["blind", seed, "T1", negatives] for seed in seeds]
+        assert np.mean([c.auc_two_sided for c in chosen]) < 0.52
+        pairs = threat_pairs(knowledge("noise").choice.real.cohort, "T1", negatives)
+        praised = []
+        for seed, c in zip(seeds, chosen, strict=True):
+            scores = attack._fitted["blind", seed].score(knowledge("noise").choice, pairs, "T1")
+            praised.append(roc_auc(c.ratio(scores), pairs.same, pairs.weight))
+        assert np.mean(praised) > 0.52, "as it would look on the pairs that it was fitted on"
+
+
+def test_metadata_know_which_negatives_they_stand_against():
+    attacker, case = MetadataAttacker(), judged("noise")
+    attacker.fit(knowledge("noise"), 0)
+    told = {}
+    for negatives in ("matched", "random"):
+        pairs = threat_pairs(case.real.cohort, "T1", negatives)
+        told[negatives] = roc_auc(attacker.score(case, pairs, "T1"), pairs.same, pairs.weight)
+        facts = pair_facts(case.real.cohort, pairs)
+        expected = attacker._models[negatives].decision_function(facts)
+        assert attacker.score(case, pairs, "T1") == pytest.approx(expected)
+    assert told["random"] > 0.8 > told["matched"], "sex and age tell strangers apart unless they are matched"
 
 
 def test_the_floor_is_no_candidate_of_the_headline():

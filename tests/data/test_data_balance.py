@@ -57,7 +57,7 @@ def test_an_image_that_no_negative_stands_for_loses_its_positive():
     # images 0-3 can be compared with each other, image 4 with nobody
     positives = np.array([0, 1, 2, 3, 4]), np.array([1, 0, 3, 2, 4])
     negatives = np.array([0, 1, 2, 3]), np.array([2, 3, 0, 1])
-    positive, negative, left = balanced_weights(positives, np.full(5, 0.2), negatives, 5, ordered=True)
+    positive, negative, left = balanced_weights(positives, np.full(5, 0.2), negatives, np.ones(4), 5, ordered=True)
     assert left < 1e-5
     np.testing.assert_allclose(positive, [0.25, 0.25, 0.25, 0.25, 0], atol=1e-5)
     np.testing.assert_allclose(negative, 0.25, atol=1e-5)
@@ -65,11 +65,12 @@ def test_an_image_that_no_negative_stands_for_loses_its_positive():
 
 def test_where_there_is_no_balance_weights_stay():
     only_once = np.array([0, 0]), np.array([2, 3])
-    positive, negative, left = balanced_weights((np.array([0]), np.array([1])), np.ones(1), only_once, 4, ordered=True)
+    one = (np.array([0]), np.array([1])), np.ones(1)
+    positive, negative, left = balanced_weights(*one, only_once, np.array([0.25, 0.75]), 4, ordered=True)
     assert left == 1.0, "and it is said"
-    assert positive.tolist() == [1.0] and negative.tolist() == [0.5, 0.5]
+    assert positive.tolist() == [1.0] and negative.tolist() == [0.25, 0.75]
     none = np.empty(0, np.int64)
-    assert balanced_weights((none, none), np.empty(0), only_once, 4, False)[1].tolist() == [0.5, 0.5]
+    assert balanced_weights((none, none), np.empty(0), only_once, np.full(2, 0.5), 4, False)[1].tolist() == [0.5, 0.5]
 
 
 def test_pairs_that_are_only_counted_weigh_alike(cohort):

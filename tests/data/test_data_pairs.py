@@ -65,17 +65,21 @@ def test_negatives_against_a_double_loop(negatives, findings, per_positive):
         i: {j for j, y in enumerate(cohort) if _may_be_negative(x, y, negatives == "matched", findings)}
         for i, x in enumerate(cohort)
     }
-    drawn = defaultdict(list)
-    for i, j in zip(pairs.first[~pairs.same].tolist(), pairs.second[~pairs.same].tolist(), strict=True):
-        drawn[i].append(j)
+    partners, drawn = defaultdict(set), defaultdict(list)
+    for pair, into in ((pairs.same, partners), (~pairs.same, drawn)):
+        for i, j in zip(pairs.first[pair].tolist(), pairs.second[pair].tolist(), strict=True):
+            if into is partners:
+                partners[i].add(j)
+                partners[j].add(i)
+            else:
+                drawn[i].append(j)
     for i, others in drawn.items():
         assert len(set(others)) == len(others), "without replacement"
-        assert set(others) <= exists[i]
-        assert len(others) == len(exists[i]) or len(others) % per_positive == 0
+        stand_ins = set().union(*(exists[partner] for partner in partners[i]))
+        assert set(others) <= stand_ins, "they are like an image of the same patient, not like this one"
     assert pairs.n_wanted == pairs.n_positives * per_positive
     if per_positive == 1000:
-        assert all(set(others) == exists[i] for i, others in drawn.items()), "all that exist"
-        assert pairs.n_short >= len(drawn) > 0 and pairs.n_negatives < pairs.n_wanted
+        assert pairs.n_short == pairs.n_positives and pairs.n_negatives < pairs.n_wanted
     if per_positive == 1 and negatives == "random" and not findings:
         assert pairs.n_short == 0 and pairs.n_negatives == pairs.n_wanted
 
@@ -149,8 +153,8 @@ def test_real_test_role_in_a_few_seconds(cxr_dir, negatives):
     pairs = t1_pairs(cohort, negatives)
     assert time.perf_counter() - start < 5
     assert pairs.n_positives == 11612
-    # of the 309 with two images, one has them in two folders; three are matched by nobody who has a positive
-    assert pairs.n_positive_patients == (308 if negatives == "random" else 305)
+    # of the 309 with two images, one has them in two folders; two are matched by nobody who has a positive
+    assert pairs.n_positive_patients == (308 if negatives == "random" else 306)
     assert pairs.weight_moved < 0.05
     folders = np.array([r.folder for r in cohort])
     assert (folders[pairs.first] == folders[pairs.second]).all()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from attack_cohorts import real_images
 
-from gmia_monai.data import t1_pairs
+from gmia_monai.data import Cohort, ImageRecord, t1_pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
+from gmia_monai.metrics.verification import roc_auc
 
 COHORT = real_images("t").cohort
 
@@ -32,6 +35,28 @@ def test_positives_and_negatives_are_what_the_model_says(threat, negatives):
         assert all(COHORT[a].labels == COHORT[b].labels for a, b in zip(i.tolist(), j.tolist(), strict=True))
     for kind in (pairs.same, ~pairs.same):
         assert pairs.weight[kind].sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("threat", ["T1", "T3"])
+def test_what_differs_between_images_of_a_person_tells_nothing(threat):
+    """Two visits of a person are often of two views; matched strangers have to be so as often."""
+    rng = np.random.default_rng(0)
+    records = [
+        ImageRecord(Path(f"/{p}_{i}"), f"p{p}", view=("AP", "PA")[int(rng.integers(2))], sex="FM"[p % 2], age=age)
+        for p in range(120)
+        for i, age in enumerate(np.sort(rng.uniform(40, 60, int(rng.integers(2, 5)))))
+    ]
+    cohort = Cohort(tuple(records))
+    view = np.array([r.view for r in cohort])
+    auc = {}
+    for negatives in ("matched", "random"):
+        pairs = threat_pairs(cohort, threat, negatives)
+        differ = view[pairs.first] != view[pairs.second]
+        auc[negatives] = roc_auc(differ.astype(float), pairs.same, pairs.weight)
+        sex = np.array([r.sex for r in cohort])
+        assert (sex[pairs.first] == sex[pairs.second]).all() == (negatives == "matched")
+        assert differ[pairs.same].any() and differ[~pairs.same].any()
+    assert auc["matched"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_only_released_images_stand_first():

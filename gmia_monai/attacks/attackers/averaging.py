@@ -1,8 +1,10 @@
 """An attacker with several images of a person, or several releases of one image: what differs is averaged away.
 
-Each candidate is known by the mean embedding of all real images of that person (in the folder), the source of the
-released image left out under T1. An image that was released several times is known by the mean of its releases; where
-the policy says that released images of a patient carry one pseudonym, these are averaged, too.
+A person is known by the mean embedding of all their real images (in the folder), the source of the released image left
+out under T1. An image that was released several times is known by the mean of its releases; where the policy says that
+released images of a patient carry one pseudonym, these are averaged, too. Under T1 no exposure may stand on both sides,
+which would be T2: the mean of the released images then meets the one real image, whichever of the two ways of averaging
+tells more on V2.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class AveragingAttacker(CombiningAttacker):
         makers: name to a function that makes an attacker that embeds; its cosine or comparison is kept.
 
     Attributes:
-        chosen: after :meth:`fit`, threat model to the name of the attacker whose embeddings are averaged.
+        chosen: after :meth:`fit`, threat model to the attacker whose embeddings are averaged, and of which side.
     """
 
     name = "averaging"
@@ -37,7 +39,7 @@ class AveragingAttacker(CombiningAttacker):
     def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
         super().__init__(makers)
         self._attackers: dict[str, EmbeddingAttacker] = {}
-        self.chosen: dict[str, str] = {}
+        self.chosen: dict[str, tuple[str, str]] = {}
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Fits the other attackers, and chooses the one whose means tell most on V2, near or far."""
@@ -46,35 +48,42 @@ class AveragingAttacker(CombiningAttacker):
         self._attackers = {name: a for name, a in others.items() if isinstance(a, EmbeddingAttacker)}
         for threat in THREATS:
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
-            if len(self._attackers) == 1 or not (pairs.n_positives and pairs.n_negatives):
-                self.chosen[threat] = next(iter(self._attackers))
-                continue
-            found = {name: self._score(a, judged, pairs, threat) for name, a in self._attackers.items()}
-            distance = {name: abs(roc_auc(s, pairs.same, pairs.weight) - 0.5) for name, s in found.items()}
-            self.chosen[threat] = max(distance, key=lambda name: distance[name])
+            candidates = [(name, side) for name in self._attackers for side in _sides(judged, threat)]
+            self.chosen[threat] = candidates[0]
+            if len(candidates) > 1 and pairs.n_positives and pairs.n_negatives:
+                found = {each: self._score(*each, judged, pairs, threat) for each in candidates}
+                distance = {each: abs(roc_auc(s, pairs.same, pairs.weight) - 0.5) for each, s in found.items()}
+                self.chosen[threat] = max(distance, key=lambda each: distance[each])
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """One score a pair; under T3 nothing but the two images is held."""
-        return self._score(self._attackers[self.chosen[threat]], judged, pairs, threat)
+        return self._score(*self.chosen[threat], judged, pairs, threat)
 
-    def _score(
-        self, attacker: EmbeddingAttacker, judged: Judged, pairs: Pairs, threat: str
-    ) -> Float64[np.ndarray, "n"]:
+    def _score(self, name: str, side: str, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
+        attacker = self._attackers[name]
         _, real = attacker.embeddings(judged)
         released = _mean_release(attacker, judged)
         if threat == "T3":
             return attacker.compare_positions(released, released, pairs)
         released, real = (_unit(e.astype(np.float64)) for e in (released, real))
         group = _groups(judged)
-        # Under T1 the real image of the release at hand is not among those that the attacker holds.
-        right = _mean_without(real, np.ones(len(real)), group, pairs.second, pairs.first if threat == "T1" else None)
-        left = released[pairs.first]
-        if judged.release.policy == "pseudonymous":
-            mask = judged.released.astype(np.float64)
-            left = _mean_without(released, mask, group, pairs.first, pairs.second if threat == "T1" else None)
+        left, right = released[pairs.first], real[pairs.second]
+        if side in ("real", "both"):
+            left_out = pairs.first if threat == "T1" else None
+            right = _mean_without(real, np.ones(len(real)), group, pairs.second, left_out)
+        if side in ("released", "both"):
+            mask, left_out = judged.released.astype(np.float64), pairs.second if threat == "T1" else None
+            left = _mean_without(released, mask, group, pairs.first, left_out)
         rows = np.arange(len(pairs))
         places = replace(pairs, first=rows, second=rows)
         return attacker.compare_positions(left.astype(np.float32), right.astype(np.float32), places)
+
+
+def _sides(judged: Judged, threat: str) -> tuple[str, ...]:
+    """Whose images may be averaged: real, released, or both."""
+    if judged.release.policy != "pseudonymous":
+        return ("real",)
+    return ("real", "released") if threat == "T1" else ("both",)
 
 
 def _mean_release(attacker: EmbeddingAttacker, judged: Judged) -> Float[np.ndarray, "n d"]:

@@ -18,13 +18,12 @@ from sklearn.preprocessing import StandardScaler
 
 from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
+from gmia_monai.attacks.folds import left_out
 from gmia_monai.attacks.likelihood import LikelihoodRatio
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 
 __all__ = ["FusionAttacker"]
-
-_FOLDS = 5
 
 
 class FusionAttacker(CombiningAttacker):
@@ -39,7 +38,7 @@ class FusionAttacker(CombiningAttacker):
     def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
         super().__init__(makers)
         self._attackers: dict[str, Attacker] = {}
-        self._weighed: dict[str, _Weighed] = {}
+        self._weighed: dict[str, _LogOdds] = {}
         self._choice: Judged | None = None
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
@@ -53,7 +52,8 @@ class FusionAttacker(CombiningAttacker):
         for threat in THREATS:
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
             if pairs.n_positives >= 2 and pairs.n_negatives >= 2:
-                self._weighed[threat] = _Weighed(self._scores(judged, pairs, threat), pairs)
+                everyone = np.ones(len(pairs), dtype=bool)
+                self._weighed[threat] = _LogOdds(self._scores(judged, pairs, threat), pairs, everyone)
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """Log odds of "same person".
@@ -65,39 +65,13 @@ class FusionAttacker(CombiningAttacker):
             raise TooLittleDataError(
                 "GM-U317", f"too few patients of V2 to weigh attackers under threat model {threat}"
             )
-        scores, weighed = self._scores(judged, pairs, threat), self._weighed[threat]
-        return weighed.left_out(scores, pairs) if judged is self._choice else weighed.all(scores)
+        scores = self._scores(judged, pairs, threat)
+        if judged is self._choice:
+            return left_out(lambda learnt: _LogOdds(scores, pairs, learnt), scores, pairs)
+        return self._weighed[threat](scores)
 
     def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
         return np.stack([a.score(judged, pairs, threat) for a in self._attackers.values()], axis=1)
-
-
-class _Weighed:
-    """Weights of attackers under one threat model: of all patients of V2, and without each part of them."""
-
-    def __init__(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs) -> None:
-        patients = np.unique(pairs.patient_first)
-        part = np.random.default_rng(0).permutation(len(patients)) % _FOLDS
-        self._part = dict(zip(patients.tolist(), part.tolist(), strict=True))
-        first, second = (self._parts(patient) for patient in (pairs.patient_first, pairs.patient_second))
-        self.all = _LogOdds(scores, pairs, np.ones(len(pairs), dtype=bool))
-        self._without = {}
-        for fold in range(_FOLDS):
-            learnt = (first != fold) & (second != fold)
-            if min((pairs.same & learnt).sum(), (~pairs.same & learnt).sum()) >= 2:
-                self._without[fold] = _LogOdds(scores, pairs, learnt)
-
-    def _parts(self, patients: np.ndarray) -> np.ndarray:
-        return np.array([self._part.get(p, -1) for p in patients.tolist()], dtype=np.int64)
-
-    def left_out(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs) -> Float64[np.ndarray, "n"]:
-        """Log odds by weights that were fitted without the patient of the first image."""
-        part = self._parts(pairs.patient_first)
-        odds = self.all(scores)
-        for fold, without in self._without.items():
-            if (part == fold).any():
-                odds[part == fold] = without(scores[part == fold])
-        return odds
 
 
 class _LogOdds:
@@ -105,9 +79,9 @@ class _LogOdds:
 
     def __init__(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs, learnt: Bool[np.ndarray, "n"]) -> None:
         same, weight = pairs.same[learnt], pairs.weight[learnt]
-        self._ratios = [LikelihoodRatio(column[learnt], same, weight) for column in scores.T]
-        # Either kind weighs as much as there are patients behind the positives.
         patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
+        self._ratios = [LikelihoodRatio(column[learnt], same, weight, patients) for column in scores.T]
+        # Either kind weighs as much as there are patients behind the positives.
         balanced = weight * np.where(same, patients / weight[same].sum(), patients / weight[~same].sum())
         self._model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         self._model.fit(self._evidence(scores[learnt]), same, logisticregression__sample_weight=balanced)

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.pairs import Pairs, t1_pairs
+from gmia_monai.data.pairs import NEGATIVES, Pairs, t1_pairs
 from gmia_monai.errors import UsageError
 
 __all__ = ["MetadataAttacker", "pair_facts"]
@@ -47,22 +47,27 @@ def _same(values: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 class MetadataAttacker:
-    """Logistic regression on :func:`pair_facts`, fitted on pairs of real records of S and A."""
+    """Logistic regression on :func:`pair_facts`, fitted on pairs of real records of S and A, for
+    each kind of negatives."""
 
     name = "metadata"
 
     def __init__(self) -> None:
-        self._model: Pipeline | None = None
+        self._models: dict[str, Pipeline] = {}
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
-        """Learns from all pairs of the training records against random ones of their folder."""
+        """Learns from all pairs of the training records against strangers of their folder, of either kind."""
         cohort = knowledge.training.cohort
-        pairs = t1_pairs(cohort, "random", negatives_per_positive=10, max_positives_per_patient=20, seed=seed)
-        self._model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-        self._model.fit(pair_facts(cohort, pairs), pairs.same, logisticregression__sample_weight=pairs.weight * 1e4)
+        for negatives in NEGATIVES:
+            pairs = t1_pairs(cohort, negatives, negatives_per_positive=10, max_positives_per_patient=20, seed=seed)
+            if pairs.n_positives and pairs.n_negatives:
+                model = self._models[negatives] = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+                weights = pairs.weight * 1e4
+                model.fit(pair_facts(cohort, pairs), pairs.same, logisticregression__sample_weight=weights)
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """Log odds of "same person"; the same under every threat model, since no pixel is looked at."""
-        if self._model is None:
+        if not self._models:
             raise UsageError("GM-U311", "attacker metadata has not been fitted")
-        return self._model.decision_function(pair_facts(judged.real.cohort, pairs)).astype(np.float64)
+        model = self._models.get(pairs.negatives, self._models["random"])
+        return model.decision_function(pair_facts(judged.real.cohort, pairs)).astype(np.float64)
