@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from gmia_monai.attacks.attribute import ATTRIBUTES, attribute_classes
 from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.pairs import N_GAPS, Pairs, age_gaps
 from gmia_monai.metrics.intervals import pair_bootstrap_over_seeds, patient_bootstrap
 from gmia_monai.metrics.limits import Interval, wilson_interval
 from gmia_monai.metrics.results import Result, RunContext
@@ -170,7 +170,7 @@ class _Lines:
         """A line for some of the pairs: patients alike among the positives, as far as negatives can be found."""
         pairs = scored.pairs
         kept = kept & pairs.counted
-        kept[kept] = (weight := _balanced(pairs, kept, len(self.cohort), self.threat != "T3")) > 0
+        kept[kept] = (weight := _balanced(self.cohort, pairs, kept, self.threat != "T3")) > 0
         weight = weight[weight > 0]
         same, first, second = pairs.same[kept], pairs.patient_first[kept], pairs.patient_second[kept]
         tables = [SortedScores(scores[kept], same).auc for scores in scored.per_seed]
@@ -227,16 +227,21 @@ def _subgroups(lines: _Lines, scored: ScoredPairs) -> None:
         lines.auc("verification_auc_subgroup", f"view_{name}", scored, kept)
 
 
-def _balanced(pairs: Pairs, kept: Bool[np.ndarray, "n"], n_images: int, ordered: bool) -> Float[np.ndarray, "m"]:
-    """Weights of some of the pairs, balanced among themselves."""
+def _balanced(cohort: Cohort, pairs: Pairs, kept: Bool[np.ndarray, "n"], ordered: bool) -> Float[np.ndarray, "m"]:
+    """Weights of some matched pairs, balanced among themselves."""
     same, first, second, patient = (a[kept] for a in (pairs.same, pairs.first, pairs.second, pairs.patient_first))
-    alike = 1.0 / np.bincount(patient[same], minlength=1)[patient[same]]
     weight = np.zeros(len(same))
     if same.any() and not same.all():
+        alike = 1.0 / np.bincount(patient[same], minlength=1)[patient[same]]
         sides = [(first[kind], second[kind]) for kind in (same, ~same)]
-        start = pairs.weight[kept][~same]
         weight[same], weight[~same], _ = balanced_weights(
-            sides[0], alike / alike.sum(), sides[1], start, n_images, ordered
+            sides[0],
+            alike / alike.sum(),
+            sides[1],
+            pairs.weight[kept][~same],
+            max(len(cohort), N_GAPS),
+            ordered,
+            (age_gaps(cohort, *sides[0]), age_gaps(cohort, *sides[1])),
         )
     return weight
 

@@ -1,4 +1,5 @@
-"""Weights under which an image is as frequent among negative pairs as among positive ones, on each side.
+"""Weights under which an image is as frequent among negative pairs as among positive ones, on each side, and so is a
+kind of pair, where kinds are given.
 
 Patients who come back differ from those who come once, and some images match many others: with negatives of equal
 weight, a score of the real image alone already tells positives from negatives, whatever was released. Raking (iterative
@@ -7,6 +8,8 @@ score of one image alone has AUC 0.5 (where places do not differ, any sum of the
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,8 +30,9 @@ def balanced_weights(
     start: Float[np.ndarray, "q"],
     n_images: int,
     ordered: bool,
+    kinds: tuple[Int[np.ndarray, "p"], Int[np.ndarray, "q"]] | None = None,
 ) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "q"], float]:
-    """Weights of positive and of negative pairs, each summing to 1, with equal shares of every image.
+    """Weights of positive and of negative pairs, each summing to 1, with equal shares of every image and kind.
 
     Positives keep their weight where that is possible. An image that no negative can stand for (nobody else matches it,
     or only people without a positive) loses its positives; :attr:`Pairs.weight_moved` says how much that is.
@@ -38,9 +42,10 @@ def balanced_weights(
         weight: of the positives, summing to 1.
         negatives: both images of each negative pair.
         start: their weights to begin with; what is found is near these.
-        n_images: images there are.
+        n_images: images there are, at least as many as kinds.
         ordered: whether the two places differ (a released and a real image); otherwise an image's share is that in
             both places together.
+        kinds: a number from 0 of each positive and each negative pair, whose shares are to be equal, too.
 
     Returns:
         weights of positives and negatives, and what is left of the difference between the shares: 0 where all is
@@ -49,21 +54,21 @@ def balanced_weights(
     if len(weight) == 0 or len(start) == 0:
         return weight, start, 0.0
     start = start / start.sum()
-    sides: tuple[tuple[int, ...], ...] = ((0,), (1,)) if ordered else ((0, 1),)
+    margins = [(positives[:1], negatives[:1]), (positives[1:], negatives[1:])] if ordered else [(positives, negatives)]
+    if kinds is not None:
+        margins.append(((kinds[0],), (kinds[1],)))
     positive, negative = weight, start
     before = 1.0
     for step in range(_ROUNDS):
         apart = 0.0
-        for side in sides:
-            wanted, given = (
-                _shares(w, pairs, side, n_images) for w, pairs in ((positive, positives), (negative, negatives))
-            )
+        for of_positive, of_negative in margins:
+            wanted, given = _shares(positive, of_positive, n_images), _shares(negative, of_negative, n_images)
             apart = max(apart, 0.5 * float(np.abs(wanted - given).sum()))
             if step >= _NEGATIVES_ALONE:
                 reached = np.minimum(_ratio(given, wanted), 1.0) ** _YIELD
-                positive = _scaled(positive, reached, positives, side)
-                wanted = _shares(positive, positives, side, n_images)
-            negative = _scaled(negative, _ratio(wanted, given), negatives, side)
+                positive = _scaled(positive, reached, of_positive)
+                wanted = _shares(positive, of_positive, n_images)
+            negative = _scaled(negative, _ratio(wanted, given), of_negative)
         if apart < _TOLERANCE:
             break
         if step % _PATIENCE == _PATIENCE - 1:
@@ -73,31 +78,28 @@ def balanced_weights(
     if not (positive.any() and negative.any()):
         positive, negative = weight, start
     left = [
-        float(np.abs(_shares(positive, positives, side, n_images) - _shares(negative, negatives, side, n_images)).sum())
-        for side in sides
+        float(np.abs(_shares(positive, one, n_images) - _shares(negative, other, n_images)).sum())
+        for one, other in margins
     ]
     return positive, negative, 0.5 * max(left)
 
 
-_Pairs = tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]
-
-
 def _shares(
-    weight: Float[np.ndarray, "n"], pairs: _Pairs, side: tuple[int, ...], n_images: int
-) -> Float[np.ndarray, "images"]:
-    """Weight of each image in the places of ``side``."""
-    return np.mean([np.bincount(pairs[k], weight, n_images) for k in side], axis=0)
+    weight: Float[np.ndarray, "n"], places: Sequence[Int[np.ndarray, "n"]], n_images: int
+) -> Float[np.ndarray, "values"]:
+    """Weight of each value in these places."""
+    return np.mean([np.bincount(values, weight, n_images) for values in places], axis=0)
 
 
 def _scaled(
-    weight: Float[np.ndarray, "n"], factor: Float[np.ndarray, "images"], pairs: _Pairs, side: tuple[int, ...]
+    weight: Float[np.ndarray, "n"], factor: Float[np.ndarray, "values"], places: Sequence[Int[np.ndarray, "n"]]
 ) -> Float[np.ndarray, "n"]:
-    """Weights times the (geometric mean of the) factors of their images, summing to 1 again."""
-    scaled = weight * np.prod([factor[pairs[k]] for k in side], axis=0) ** (1.0 / len(side))
+    """Weights times the (geometric mean of the) factors of their values, summing to 1 again."""
+    scaled = weight * np.prod([factor[values] for values in places], axis=0) ** (1.0 / len(places))
     return scaled / max(float(scaled.sum()), np.finfo(float).tiny)
 
 
 def _ratio(
-    numerator: Float[np.ndarray, "images"], denominator: Float[np.ndarray, "images"]
-) -> Float[np.ndarray, "images"]:
+    numerator: Float[np.ndarray, "values"], denominator: Float[np.ndarray, "values"]
+) -> Float[np.ndarray, "values"]:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

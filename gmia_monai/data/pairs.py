@@ -6,7 +6,9 @@ other one's sex, view and age, because those alone tell many patients apart. It 
 match: the two images of a patient often differ in view or age, and strangers who match the image at hand never would,
 so that a difference would say "same person". Their weights are those of
 :func:`gmia_monai.data.balance.balanced_weights`: each image is as frequent among negatives as among positives, so that
-it takes both images of a pair to tell one from the other.
+it takes both images of a pair to tell one from the other. Two images of a person are often of nearly one age, while
+strangers who match may be five years from that: matched negatives weigh so that years between are as frequent among
+them as among positives, except where findings are matched, too, which leaves too few for that.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ from gmia_monai.data.cohort import Cohort
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["MAX_AGE_GAP_YEARS", "NEGATIVES", "PAIRS_VERSION", "Pairs", "t1_pairs"]
+__all__ = ["MAX_AGE_GAP_YEARS", "NEGATIVES", "N_GAPS", "PAIRS_VERSION", "Pairs", "age_gaps", "t1_pairs"]
 
 # Of how pairs are drawn and weighed: what was found with another is not taken for this one's.
 PAIRS_VERSION = 3
 
 MAX_AGE_GAP_YEARS = 5.0
 NEGATIVES = ("random", "matched")
+_GAPS = (0.5, 1.5, 2.5, 3.5, 4.5, MAX_AGE_GAP_YEARS + 0.5, 10.5)
+N_GAPS = len(_GAPS) + 2
 _Key = TypeVar("_Key", bound=Hashable)
 
 
@@ -42,7 +46,8 @@ class Pairs:
         second: index of another image. Of a negative it stands in for the positive's other one.
         same: whether both are of one patient.
         weight: positives sum to 1, each patient alike as far as negatives can be found; negatives sum to 1, with each
-            image's share among the positives. Images without a positive weigh nothing.
+            image's share among the positives, and that of the years between where they are matched. Images without a
+            positive weigh nothing.
         patient_first: position of the patient of ``first`` in ``cohort.patients``.
         patient_second: the same for ``second``.
         negatives: ``random`` or ``matched``.
@@ -180,13 +185,17 @@ def with_negatives(
     positive_weight = alike
     negative_weight, unbalanced = np.full(len(of), 1.0 / max(len(of), 1)), 0.0
     if balanced:
+        kinds = None
+        if negatives == "matched" and not match_findings:
+            kinds = age_gaps(cohort, first, second), age_gaps(cohort, negative_first, negative_second)
         positive_weight, negative_weight, unbalanced = balanced_weights(
             (first, second),
             alike,
             (negative_first, negative_second),
             alike[of] / count[of],  # those of a positive weigh together what it weighs
-            len(cohort),
+            max(len(cohort), N_GAPS),
             ordered,
+            kinds,
         )
     all_first = np.concatenate([first, negative_first])
     all_second = np.concatenate([second, negative_second])
@@ -203,6 +212,12 @@ def with_negatives(
         weight_moved=0.5 * float(np.abs(positive_weight - alike).sum()),
         unbalanced=unbalanced,
     )
+
+
+def age_gaps(cohort: Cohort, first: IntArray, second: IntArray) -> IntArray:
+    """Years between the ages of pairs, as a number below :data:`N_GAPS`: whole years to 5, up to 10, more, unknown."""
+    gap = np.abs(cohort.ages[first] - cohort.ages[second])
+    return np.where(np.isnan(gap), N_GAPS - 1, np.digitize(np.nan_to_num(gap), _GAPS))
 
 
 def positives_within(cohort: Cohort, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.balance import balanced_weights
 from gmia_monai.data.cohort import Cohort, ImageRecord
-from gmia_monai.data.pairs import Pairs
+from gmia_monai.data.pairs import Pairs, age_gaps
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.verification import roc_auc
@@ -47,6 +48,7 @@ def _scored(cohort: Cohort, gain: float, seeds: int = 1) -> dict[str, ScoredPair
     return found
 
 
+@cache
 def _lines(gain: float, n_boot: int = 40, seeds: int = 1):
     cohort = _cohort()
     scored = _scored(cohort, gain, seeds)
@@ -54,14 +56,15 @@ def _lines(gain: float, n_boot: int = 40, seeds: int = 1):
     return cohort, scored, made, {r.name.removesuffix(".v1"): r for r in made.results}
 
 
-def _weight(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _weight(cohort: Cohort, pairs: Pairs, rows: np.ndarray) -> np.ndarray:
     """Weights of some of the pairs: patients alike among the positives, all balanced."""
     positive, negative = rows[pairs.same[rows]], rows[~pairs.same[rows]]
     patient = pairs.patient_first[positive]
     alike = np.array([1 / (patient == p).sum() for p in patient])
     n = int(max(pairs.first.max(), pairs.second.max())) + 1
     sides = [(pairs.first[kind], pairs.second[kind]) for kind in (positive, negative)]
-    of_kinds = balanced_weights(sides[0], alike / alike.sum(), sides[1], pairs.weight[negative], n, ordered=True)
+    kinds = tuple(age_gaps(cohort, *side) for side in sides)
+    of_kinds = balanced_weights(sides[0], alike / alike.sum(), sides[1], pairs.weight[negative], n, True, kinds)
     weight = np.zeros(len(pairs))
     weight[positive], weight[negative] = of_kinds[:2]
     return weight[rows]
@@ -75,7 +78,7 @@ def test_bins_of_years_are_plain_selections():
     for k, (name, (low, high)) in enumerate(edges.items()):
         inside = (gap >= low) & (gap < high)
         rows = np.flatnonzero(inside & pairs.counted)
-        weight = _weight(pairs, rows)
+        weight = _weight(cohort, pairs, rows)
         counted = rows[pairs.same[rows] & (weight > 0)]
         line = lines[f"verification_auc_years.T1.worst.{name}"]
         assert line.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], weight), abs=1e-6)
@@ -91,7 +94,7 @@ def test_subgroups_hold_both_images():
     old = cohort.ages >= 60
     kept = old[pairs.first] & old[pairs.second] & pairs.counted
     line = lines["verification_auc_subgroup.T1.worst.age_60_or_more"]
-    expected = roc_auc(scores[kept], pairs.same[kept], _weight(pairs, np.flatnonzero(kept)))
+    expected = roc_auc(scores[kept], pairs.same[kept], _weight(cohort, pairs, np.flatnonzero(kept)))
     assert line.value == pytest.approx(expected, abs=1e-6)
     women = np.array([r.sex == "F" for r in cohort])
     positives_of_women = women[pairs.first][pairs.same & pairs.counted].sum()
@@ -100,7 +103,7 @@ def test_subgroups_hold_both_images():
     mixed = lines["verification_auc_subgroup.T1.worst.view_AP_PA"]
     two = np.array([cohort[int(i)].view != cohort[int(j)].view for i, j in zip(pairs.first, pairs.second, strict=True)])
     rows = np.flatnonzero(two & pairs.counted)
-    assert mixed.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], _weight(pairs, rows)), abs=1e-6)
+    assert mixed.value == pytest.approx(roc_auc(scores[rows], pairs.same[rows], _weight(cohort, pairs, rows)), abs=1e-6)
 
 
 def test_one_image_alone_tells_nothing_in_any_part():
@@ -146,9 +149,8 @@ def test_the_tail_rings_where_some_patients_are_found_and_noise_has_the_tail_of_
 
 
 def test_without_a_threshold_no_one_is_said_to_be_found():
-    cohort = _cohort()
-    scored = _scored(cohort, 1.0)
-    made = breakdown(cohort, "T1", scored["matched"], [np.nan], 5, CONTEXT, {})
+    cohort = _cohort(12)
+    made = breakdown(cohort, "T1", _scored(cohort, 1.0)["matched"], [np.nan], 5, CONTEXT, {})
     (line,) = [r for r in made.results if r.name.endswith("found_at_far_1pct.v1")]
     assert line.value is None and line.extra["reason"].startswith("too few")
 

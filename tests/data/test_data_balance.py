@@ -73,6 +73,18 @@ def test_where_there_is_no_balance_weights_stay():
     assert balanced_weights((none, none), np.empty(0), only_once, np.full(2, 0.5), 4, False)[1].tolist() == [0.5, 0.5]
 
 
+def test_kinds_of_pairs_have_equal_shares():
+    positives = np.array([0, 1, 2, 3]), np.array([1, 0, 3, 2])
+    negatives = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.array([2, 3, 2, 3, 0, 1, 0, 1])
+    kinds = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 0, 1, 0, 1, 1])
+    positive, negative, left = balanced_weights(positives, np.full(4, 0.25), negatives, np.ones(8), 4, True, kinds)
+    assert left < 1e-5
+    for place in (0, 1):
+        shares = [np.bincount(p[place], w) for p, w in ((positives, positive), (negatives, negative))]
+        np.testing.assert_allclose(*shares, atol=1e-5)
+    np.testing.assert_allclose(np.bincount(kinds[0], positive), np.bincount(kinds[1], negative), atol=1e-5)
+
+
 def test_pairs_that_are_only_counted_weigh_alike(cohort):
     pairs = threat_pairs(cohort, "T2", "random", negatives_per_positive=1, balanced=False)
     assert np.ptp(pairs.weight[~pairs.same]) == 0 and pairs.counted.all()

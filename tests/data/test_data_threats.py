@@ -44,7 +44,7 @@ def test_what_differs_between_images_of_a_person_tells_nothing(threat):
     records = [
         ImageRecord(Path(f"/{p}_{i}"), f"p{p}", view=("AP", "PA")[int(rng.integers(2))], sex="FM"[p % 2], age=age)
         for p in range(120)
-        for i, age in enumerate(np.sort(rng.uniform(40, 60, int(rng.integers(2, 5)))))
+        for i, age in enumerate(rng.uniform(30, 80) + rng.uniform(0, 8, int(rng.integers(2, 5))))
     ]
     cohort = Cohort(tuple(records))
     view = np.array([r.view for r in cohort])
@@ -56,7 +56,10 @@ def test_what_differs_between_images_of_a_person_tells_nothing(threat):
         sex = np.array([r.sex for r in cohort])
         assert (sex[pairs.first] == sex[pairs.second]).all() == (negatives == "matched")
         assert differ[pairs.same].any() and differ[~pairs.same].any()
+        years = np.round(np.abs(cohort.ages[pairs.first] - cohort.ages[pairs.second]))
+        auc[f"{negatives}, years"] = roc_auc(-years, pairs.same, pairs.weight)
     assert auc["matched"] == pytest.approx(0.5, abs=0.02)
+    assert auc["matched, years"] == pytest.approx(0.5, abs=0.02) and auc["random, years"] > 0.55
 
 
 def test_only_released_images_stand_first():
