@@ -35,7 +35,7 @@ from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
-from gmia_monai.evaluation.probes import FidelityProbe, TransferProbe
+from gmia_monai.evaluation.probes import FidelityProbe, ReleaseProbe, TransferProbe
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
@@ -55,7 +55,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 SUITE_VERSION = 3  # raised whenever an attack, an interval or a utility figure changes what it means
-PROBES = ("utility", "fidelity")  # the second network of fidelity is one that utility trained
+PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
     *("attribute", "inversion", "budget"),
@@ -85,7 +85,8 @@ def make_attacks(
 
     Args:
         case: what will be judged.
-        names: of :data:`gmia_monai.attacks.ATTACKS` and :data:`PROBES`; None: all.
+        names: of :data:`gmia_monai.attacks.ATTACKS` and :data:`PROBES`; None: all. Where the release says how its
+            images came out, ``release`` is always among them.
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
@@ -102,8 +103,10 @@ def make_attacks(
     Raises:
         UsageError: ``GM-U323`` for an attack that is none, ``GM-U319`` for such an attacker.
     """
-    known = (*ATTACKS, *PROBES)
+    known = ("release", *ATTACKS, *PROBES[1:])
     names = list(known) if names is None else list(names)
+    if case.judged.release.convergence is not None and "release" not in names:
+        names = ["release", *names]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
@@ -127,6 +130,7 @@ def make_attacks(
         "inversion": lambda: InversionAttack(pool, **trained),
         "budget": lambda: BudgetAttack(pool, tuple(seeds), n_boot),
         "anonymeter": lambda: AnonymeterAttack(pool, tuple(seeds)),
+        "release": lambda: ReleaseProbe(n_boot),
         "fidelity": lambda: FidelityProbe.from_weights(
             models_dir, n_boot, device, training=case.knowledge.members, cache_dir=cache_dir
         ),

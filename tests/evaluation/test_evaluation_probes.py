@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from attack_cohorts import SIZE, judged, knowledge, real_images, released
 
+from gmia_monai.attacks.base import Judged
+from gmia_monai.data.release import Convergence
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.classifiers import TransferRecipe
-from gmia_monai.evaluation.probes import SMALL_RECIPES, FidelityProbe, TransferProbe
+from gmia_monai.evaluation.probes import SMALL_RECIPES, FidelityProbe, ReleaseProbe, TransferProbe
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.networks import UtilityNet, save_network
 
@@ -27,6 +33,23 @@ def models(tmp_path_factory):
 
 def _values(results):
     return {line.name: line.value for line in results}
+
+
+def test_converged_images_are_counted_by_patient():
+    plain = judged("noise")
+    n = len(plain.release)
+    converged = np.arange(n) % 6 < 3  # every other patient
+    found = Convergence(converged, np.full(n, 7), {"lr": 0.1}, "in words")
+    probe = ReleaseProbe(n_boot=50)
+    probe.fit(knowledge("noise"))
+    (line,) = probe.score(Judged(plain.real, replace(plain.release, convergence=found)), CONTEXT)
+    assert (line.name, line.value, line.n_images, line.n_patients) == ("release_converged.v1", 0.5, n, n // 3)
+    (expected,) = patient_bootstrap_figures(
+        [lambda w: (float(np.average(converged, weights=w)),)], plain.real.cohort.patient_index, 50
+    )
+    assert (line.low, line.high) == pytest.approx(expected[1:], abs=1e-6) and line.low < 0.4
+    assert line.extra == {"mean_steps": 7.0, "settings": {"lr": 0.1}, "description": "in words"}
+    assert list(probe.score(plain, CONTEXT)) == []
 
 
 def test_fidelity_takes_the_recorded_network_and_is_perfect_for_unchanged_images(models):

@@ -273,6 +273,19 @@ def test_a_system_at_hand_gives_attackers_the_system(case, tmp_path):
     assert not any("owner" in r.name for r in _run(case, "unchanged", tmp_path / "folder", attacks=["verification"]))
 
 
+def test_how_images_came_out_is_always_said_of_a_system_that_optimises(case, tmp_path):
+    class Slow(Unchanged):
+        def __init__(self) -> None:
+            super().__init__()
+            self.settings, self.description = {"steps": 3}, "three steps"
+
+    cohort = read_manifest(case / "real" / "manifest.csv")
+    judgement = Judgement(models_dir=case / "models", attacks=["singling_out"], **FAST)
+    lines = evaluate_anonymizer(cohort, Slow(), tmp_path / "out", judgement, image_size=SIZE)
+    assert lines[0].name == "release_converged.v1" and lines[0].value == 1.0 and lines[0].n_patients == 8
+    assert lines[0].extra["description"] == "three steps" and lines[0].extra["suite_version"] == suite.SUITE_VERSION
+
+
 def test_members_are_those_of_the_training_role(case):
     cohort = read_manifest(case / "real" / "manifest.csv")
     whole = make_case(cohort, Unchanged(), SIZE)
