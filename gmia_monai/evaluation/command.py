@@ -16,6 +16,7 @@ from gmia_monai.attacks.base import Judged
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.load import load_cohort
 from gmia_monai.evaluation.case import Case, make_case, read_case
+from gmia_monai.evaluation.notes import case_notes
 from gmia_monai.evaluation.suite import (
     SUITE_VERSION,
     attack_engine,
@@ -127,6 +128,7 @@ class Judgement:
         )
         lines = AttackLines(output_dir, fingerprint, list(made), member_fingerprints(case, fingerprint))
         logged = settings | {"system": release.system, "weights": weight_hashes(self.models_dir, [*arcface, *snn])}
+        logged["notes"] = case_notes(case, [*arcface, *snn])
         tracker = RunTracker(output_dir, "evaluation", logged, every_iterations=1)
         handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
         return run_attacks(attack_engine(case, made, context), lines, handlers)

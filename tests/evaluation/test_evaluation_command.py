@@ -75,6 +75,7 @@ def test_the_run_holds_lines_figures_report_and_settings_also_after_a_resume(tmp
     provenance = dict(re.findall(r"<dt>(.*?)</dt><dd>(?:<code>)?(.*?)(?:</code>)?</dd>", page))
     assert provenance["refit.steps"] == "2" and provenance["seeds"] == "[0]"
     assert "metadata" in provenance["attackers"] and provenance["n_boot"] == "10"
+    assert "pseudonymous" in provenance["notes.policy"] and "notes.links" not in provenance
     assert provenance["weights.identity"] == sha256_of(models / "identity.safetensors")[:16]
 
 
