@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,22 +142,29 @@ class FidelityProbe:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Learns nothing; takes the other classifier, whose checkpoint was chosen on V2, from its folder."""
         self.networks.pop("other", None)
-        if self.training is None or self.cache_dir is None:
-            return
+        reason = self._take_other(knowledge)
+        if reason:
+            _log.warning("fidelity has no other network: %s", reason)
+
+    def _take_other(self, knowledge: AttackerKnowledge) -> str:
+        """Takes the other classifier, or says why there is none."""
+        if self.training is None:
+            return "no release of patients of the training role"
+        if self.cache_dir is None:
+            return "no folder of classifiers"
         named = tuple(self.training.real.cohort.findings or ())
         if self.networks and named != self.findings:
-            _log.info("fidelity has no other network: its findings are not those of the one in the loss")
-            return
+            return "the findings of the cohort are not those of the one in the loss"
         try:
-            store = ClassifierStore(self.cache_dir, labelled(knowledge.choice.real, named), self.device)
+            store = ClassifierStore(self.cache_dir, labelled(knowledge.choice.real, named, "ignore"), self.device)
         except TooLittleDataError as error:
-            _log.info("fidelity has no other network: %s", error)
-            return
+            return str(error)
         network = store.kept(real_list(self.training), self.recipe, self.seed)
         if network is None:
-            _log.info("fidelity has no other network: %s holds no %s", self.cache_dir, self.recipe.architecture)
-            return
+            architecture = self.recipe.architecture
+            return f"{Path(self.cache_dir).name} holds no {architecture} of this training list; run utility first"
         self.networks["other"], self.findings = network, named
+        return ""
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Lines of :func:`gmia_monai.evaluation.fidelity.evaluate_fidelity`."""
