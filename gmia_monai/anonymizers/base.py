@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from gmia_monai.anonymizers.store import UnitStore
-from gmia_monai.data.release import RealImages, Release
+from gmia_monai.data.release import Convergence, RealImages, Release
 
 __all__ = ["Anonymizer", "ImageAnonymizer", "Outcome", "image_seeds"]
 
@@ -60,16 +60,27 @@ class ImageAnonymizer(ABC):
         policy: what it says of two released images of one patient.
         unit_size: images that are worked on together.
         random: whether the seed changes anything; False lets every seed find the same finished units.
+        settings: of the optimisation of each image, for the result lines; None for a system that does not optimise.
+        description: the settings that matter in words.
     """
 
     def __init__(
-        self, name: str, fingerprint: str, policy: str = "", unit_size: int = 16, random: bool = False
+        self,
+        name: str,
+        fingerprint: str,
+        policy: str = "",
+        unit_size: int = 16,
+        random: bool = False,
+        settings: Mapping[str, object] | None = None,
+        description: str = "",
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
         self.policy = policy
         self.unit_size = unit_size
         self.random = random
+        self.settings = settings
+        self.description = description
 
     @abstractmethod
     def anonymize_batch(
@@ -83,15 +94,22 @@ class ImageAnonymizer(ABC):
         """
 
     def anonymize(self, real: RealImages, seed: int = 0, store: UnitStore | None = None) -> Release:
-        """Makes a release of all images, each with itself as its only source.
+        """Makes a release of all images, each with itself as its only source; a system that optimises says how each
+        came out, images from finished units as well.
 
         Args:
             real: what to anonymize.
             seed: decides, with an image's own pixels, what is random for it.
             store: finished units are kept there, and are not made again.
         """
-        pixels, _ = self.anonymize_pixels(real.pixels, seed, store)
-        return Release(self.name, pixels, tuple((i,) for i in range(len(real))), self.policy)
+        pixels, outcomes = self.anonymize_pixels(real.pixels, seed, store)
+        convergence = None
+        if self.settings is not None:
+            converged = np.array([outcome.converged for outcome in outcomes], dtype=bool)
+            steps = np.array([outcome.steps for outcome in outcomes], dtype=np.int64)
+            convergence = Convergence(converged, steps, self.settings, self.description)
+        sources = tuple((i,) for i in range(len(real)))
+        return Release(self.name, pixels, sources, self.policy, convergence=convergence)
 
     def anonymize_pixels(
         self, pixels: Float[np.ndarray, "n 1 h w"], seed: int = 0, store: UnitStore | None = None

@@ -5,6 +5,7 @@ The optimisation itself is :func:`gmia_monai.inferers.optimize_latents`, as in `
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from gmia_monai.anonymizers.base import ImageAnonymizer, Outcome
 from gmia_monai.inferers.latent_inferer import LatentOptimizationInferer
+from gmia_monai.inferers.latent_optimization import optimize_latents
 from gmia_monai.networks.anonymizer import AnonymizerNet
 from gmia_monai.networks.pretrained import load_anonymizer, weights_hashes
 from gmia_monai.typing import PathLike
@@ -45,8 +47,15 @@ class GMIA(ImageAnonymizer):
         **settings: Any,
     ) -> None:
         text = json.dumps([weights, settings], sort_keys=True)
+        whole = _all_settings(settings)
         super().__init__(
-            name or _name(settings), f"gmia {text}", "pseudonymous", unit_size, bool(settings.get("start_noise"))
+            name or _name(settings),
+            f"gmia {text}",
+            "pseudonymous",
+            unit_size,
+            bool(settings.get("start_noise")),
+            whole,
+            _description(whole),
         )
         self.network = network.to(device=device, memory_format=torch.channels_last)
         self.inferer = LatentOptimizationInferer(unit_size, **settings)
@@ -73,6 +82,23 @@ class GMIA(ImageAnonymizer):
         return result.image, [
             Outcome(bool(c), int(s)) for c, s in zip(result.converged.tolist(), result.steps.tolist(), strict=True)
         ]
+
+
+def _all_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the defaults of those that were not given."""
+    taken = inspect.signature(optimize_latents).parameters.values()
+    defaults = {p.name: p.default for p in taken if p.default not in (inspect.Parameter.empty, None)}
+    settings = {"bfloat16": False, "compiled": False} | defaults | given
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def _description(settings: dict[str, Any]) -> str:
+    first, second = settings["betas"]
+    return (
+        f"Adam, learning rate {settings['lr']:g}, betas {first:g} and {second:g}, at most {settings['max_steps']} "
+        f"steps; margin {settings['margin_cos']:g}, weight of identity {settings['lambda_id']:g}, of utility "
+        f"{settings['lambda_ut']:g}"
+    )
 
 
 def _name(settings: dict[str, Any]) -> str:

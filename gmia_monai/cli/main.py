@@ -52,19 +52,33 @@ def evaluate(
         Path | None, typer.Option(help="Handle to source (CSV); by default RELEASED.links.csv where it exists.")
     ] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder for result lines.")] = Path("output/evaluation"),
-    models_dir: Annotated[Path | None, typer.Option(help="Weights of the system and of the trained attackers.")] = Path(
-        "bundle/models"
-    ),
+    models_dir: Annotated[
+        str, typer.Option(help="Weights of the system and of the trained attackers; none: go without.")
+    ] = "bundle/models",
     system: Annotated[str, typer.Option(help="Name for the result lines; that of the folder if not given.")] = "",
     policy: Annotated[str, typer.Option(help="pseudonymous, unlinkable, k_anonymous, or nothing.")] = "",
     image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
     profile: Annotated[
-        str, typer.Option(help="Profile for the result lines; cxr and the image size if not given.")
+        str,
+        typer.Option(help="quick or full: settings of the bundle's configs/profiles; options given here go before."),
     ] = "",
+    label: Annotated[str, typer.Option(help="Profile in the result lines; cxr and the image size if not given.")] = "",
     attack: Annotated[list[str] | None, typer.Option(help="An attack; may be given again. All by default.")] = None,
-    seeds: Annotated[int, typer.Option(help="Number of attacker seeds.", min=1)] = 3,
-    refit_steps: Annotated[int, typer.Option(help="Updates of each adaptive attacker.", min=1)] = 300,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples of each interval.", min=2)] = 500,
+    attackers: Annotated[
+        list[str] | None, typer.Option(help="An attacker; may be given again. All that there are weights for.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of attacker seeds (3).", min=1)] = None,
+    refit_steps: Annotated[int | None, typer.Option(help="Updates of each adaptive attacker (300).", min=1)] = None,
+    train_steps: Annotated[
+        int | None, typer.Option(help="Updates of attacks that train a network of their own; theirs by default.", min=1)
+    ] = None,
+    n_boot: Annotated[int | None, typer.Option(help="Bootstrap resamples of each interval (500).", min=2)] = None,
+    n_members: Annotated[
+        int | None, typer.Option(help="Released images of the system's training patients at most (3000).", min=0)
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="What classifiers said, best shared by all releases; in OUTPUT_DIR by default.")
+    ] = None,
     show_images: Annotated[
         int, typer.Option(help="Patients whose real and released image the report shows, where they may be shown.")
     ] = 0,
@@ -73,33 +87,43 @@ def evaluate(
     """Attack a release: how much of the patients behind it can still be found?
 
     Attackers learn from releases of role A, are chosen on role V2 and scored on role T, so all three are needed.
+    Lines of other attacks that an earlier run with the same settings left in OUTPUT_DIR are kept.
     """
     from gmia_monai.evaluation.command import Judgement, evaluate_release, spelled_command
+    from gmia_monai.evaluation.options import judgement_settings, weights_folder
     from gmia_monai.report.cells import who
     from gmia_monai.report.evaluation import report_handlers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    profile = profile or f"cxr{image_size}"
-    options = [
+    weights = weights_folder(models_dir)
+    label = label or f"cxr{image_size}"
+    given = {"n_boot": n_boot, "n_members": n_members, "train_steps": train_steps}
+    settings = judgement_settings(profile, seeds, refit_steps, attacks=attack, attackers=attackers, **given)
+    shown = (seeds, refit_steps, n_boot)
+    if not profile:  # defaults can change; a profile stands for its settings
+        shown = len(settings["seeds"]), settings["refit"]["steps"], settings["n_boot"]
+    options: list[tuple[str, object]] = [
         *(("--real", real), ("--dataset-dir", dataset_dir), ("--released", released), ("--links", links)),
-        *(("--system", system), ("--policy", policy), ("--image-size", image_size), ("--profile", profile)),
+        *(("--system", system), ("--policy", policy), ("--image-size", image_size)),
+        *(("--profile", profile), ("--label", label)),
         *(("--attack", name) for name in attack or ()),
-        *(("--seeds", seeds), ("--refit-steps", refit_steps), ("--n-boot", n_boot)),
+        *(("--attackers", name) for name in attackers or ()),
+        *zip(("--seeds", "--refit-steps", "--n-boot"), shown, strict=True),
+        *(("--train-steps", train_steps), ("--n-members", n_members)),
+        *((("--models-dir", models_dir),) if weights is None else ()),
     ]
     results = evaluate_release(
         real,
         released,
         output_dir,
         Judgement(
-            models_dir=models_dir if models_dir and models_dir.is_dir() else None,
-            profile=profile,
-            attacks=attack or None,
-            seeds=range(seeds),
-            refit={"steps": refit_steps, "validate_every": max(1, refit_steps // 4)},
-            n_boot=n_boot,
+            models_dir=weights,
+            profile=label,
             device=device,
+            cache_dir=cache_dir,
             command=spelled_command("gmia evaluate", options),
             more_handlers=partial(report_handlers, n_shown=show_images),
+            **settings,
         ),
         dataset_dir=dataset_dir,
         links=links,

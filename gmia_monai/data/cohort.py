@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -138,6 +139,19 @@ class Cohort(Sequence[ImageRecord]):
     def ages(self) -> FloatArray:
         """Ages in years; nan if not known."""
         return np.fromiter((r.age for r in self.records), dtype=np.float64, count=len(self))
+
+    @cached_property
+    def records_hash(self) -> str:
+        """SHA-256 of what attacks read of the records: patient, visit, folder, sex, age, view, labels, role.
+
+        Raises:
+            ManifestError: ``GM-M034`` if a patient has two splits.
+        """
+        rows = [
+            (r.patient_id, r.study_id, r.folder, r.sex, r.age, r.view, r.labels, role)
+            for r, role in zip(self.records, self.roles, strict=True)
+        ]
+        return hashlib.sha256(json.dumps([self.findings, rows]).encode()).hexdigest()
 
     # -- parts -------------------------------------------------------------------------------------------------------
     @cached_property

@@ -7,18 +7,20 @@ every kind, and say so where a kind makes no sense to them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import IntArray
 
-__all__ = ["RealImages", "Release"]
+__all__ = ["POLICIES", "Convergence", "RealImages", "Release"]
+
+POLICIES = ("pseudonymous", "unlinkable", "k_anonymous")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +60,23 @@ class RealImages:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Convergence:
+    """How a system that optimises each image came out.
+
+    Attributes:
+        converged: whether the system's own criterion was met.
+        steps: updates that were made.
+        settings: of the optimisation, what JSON can hold.
+        description: the settings that matter in words.
+    """
+
+    converged: Bool[np.ndarray, "n"]
+    steps: Int[np.ndarray, "n"]
+    settings: Mapping[str, object]
+    description: str = ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Release:
     """What a system gives away of one real cohort.
 
@@ -69,9 +88,11 @@ class Release:
             of one patient.
         labels: findings that are released with the images, ``nan`` where unknown; None: none are.
         findings: names of the columns of ``labels``.
+        convergence: of each image, where the system optimises and says so.
 
     Raises:
-        UsageError: ``GM-U301`` where lengths differ, ``GM-U302`` for pixels that are not finite numbers in [0, 1].
+        UsageError: ``GM-U301`` where lengths differ, ``GM-U302`` for pixels that are not finite numbers in [0, 1],
+            ``GM-U307`` for a policy that is none of :data:`POLICIES`.
     """
 
     system: str
@@ -80,11 +101,21 @@ class Release:
     policy: str = ""
     labels: Float[np.ndarray, "n k"] | None = field(default=None, repr=False)
     findings: tuple[str, ...] = ()
+    convergence: Convergence | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(tuple(int(i) for i in s) for s in self.sources))
+        if self.policy and self.policy not in POLICIES:
+            expected = ", ".join(POLICIES) + ", or nothing"
+            raise UsageError("GM-U307", "unknown policy of a release", got=self.policy, expected=expected)
         n = len(self.pixels)
-        if len(self.sources) != n or (self.labels is not None and self.labels.shape != (n, len(self.findings))):
+        if (
+            len(self.sources) != n
+            or (self.labels is not None and self.labels.shape != (n, len(self.findings)))
+            or (
+                self.convergence is not None and not len(self.convergence.converged) == len(self.convergence.steps) == n
+            )
+        ):
             raise UsageError("GM-U301", "images, sources and labels of a release do not fit", got=f"{n} images")
         if n and not (np.isfinite(self.pixels).all() and 0.0 <= self.pixels.min() and self.pixels.max() <= 1.0):
             raise UsageError("GM-U302", "released pixels out of range", expected="finite, 0 to 1")
@@ -130,7 +161,7 @@ class Release:
 
     def with_pixels(self, pixels: Float32[np.ndarray, "n 1 h w"], system: str | None = None) -> Release:
         """The same sources with other pixels; for controls."""
-        return replace(self, pixels=pixels, system=self.system if system is None else system)
+        return replace(self, pixels=pixels, system=self.system if system is None else system, convergence=None)
 
     @cached_property
     def content_hash(self) -> str:

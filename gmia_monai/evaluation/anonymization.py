@@ -14,6 +14,7 @@ from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["evaluate_latent_optimization"]
 
+_SHARES = ("converged", "within_margin")
 COLUMNS = ("steps", "converged", "cos_before", "cos_after", "utility_drift", "seconds")
 
 
@@ -65,12 +66,13 @@ def evaluate_latent_optimization(
     for figure, (column, statistic) in figures.items():
         values = table[column]
         extra = dict(shared)
-        if column not in ("converged", "within_margin"):
+        if column not in _SHARES:
             extra["quantiles_05_25_75_95"] = [round(float(q), 6) for q in np.quantile(values, [0.05, 0.25, 0.75, 0.95])]
         value: Interval | float = statistic(values, np.ones(len(values)))
         if member is not None:
             bound = lambda w, values=values, statistic=statistic: statistic(values, w)  # noqa: E731
-            value = patient_bootstrap(bound, member, n_boot, context.seed)
+            shares = (0.0, 1.0) if column in _SHARES else None
+            value = patient_bootstrap(bound, member, n_boot, context.seed, bounds=shares)
         results.append(
             context.result(
                 f"latent_optimization.{figure}.v1",

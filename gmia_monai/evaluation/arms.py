@@ -99,7 +99,9 @@ def arm_lines(
     """Lines of one arm.
 
     ``utility_macro_<figure>.<part>.v1`` is over the findings with enough positives,
-    ``utility_paper_<figure>.<part>.v1`` (AUROC, AP, accuracy, F1) over those of the paper's labels that are there.
+    ``utility_paper_<figure>.<part>.v1`` (AUROC, AP, accuracy, F1) over those of the paper's labels that are there, and
+    ``utility_paper_accuracy_at_half.<part>.v1`` and ``utility_paper_f1_at_half.<part>.v1`` at the threshold one half,
+    as the paper has them.
     """
     enough = arm.enough(min_positives)
     if not enough.any():
@@ -115,6 +117,9 @@ def arm_lines(
     if looked_for.findings:
         for name, figure in looked_for.figures(COMPARED).items():
             yield _line(f"utility_paper_{name}.{part}.v1", figure, looked_for, {}, context, _OF_A_FIGURE)
+        at_half = replace(looked_for, thresholds=np.full_like(looked_for.thresholds, 0.5))
+        for name, figure in at_half.figures(("accuracy", "f1")).items():
+            yield _line(f"utility_paper_{name}_at_half.{part}.v1", figure, at_half, {}, context, _OF_A_FIGURE)
 
 
 def loss_lines(

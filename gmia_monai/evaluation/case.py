@@ -41,12 +41,14 @@ class Case:
     Attributes:
         knowledge: what attackers may use.
         judged: the release of the judged role.
-        fingerprint: hash of everything that decides the figures but the attacks' own settings.
+        fingerprint: hash of everything that decides the figures but the attacks' own settings and the members.
+        members: hash of the members and their release; empty where nobody asked for it.
     """
 
     knowledge: AttackerKnowledge
     judged: Judged
     fingerprint: str
+    members: str = ""
 
 
 def read_case(
@@ -173,8 +175,18 @@ def _case(
     knowledge = AttackerKnowledge(training, parts["own"], parts["choice"], frozen, anonymize, parts.get("members"))
     judged = parts["judged"]
     knowledge.refuse_overlap(judged)
-    facts = [training.content_hash, anonymizer, judged.release.system, judged.release.policy]
-    facts += [f"{name} {p.real.content_hash} {p.release.content_hash}" for name, p in sorted(parts.items())]
-    facts.append("" if models_dir is None else read_index(models_dir)["identity"]["sha256"])
-    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
-    return Case(knowledge, judged, digest)
+    facts = [_facts(training), anonymizer, judged.release.system, judged.release.policy]
+    facts += [f"{name} {_facts(parts[name].real)} {parts[name].release.content_hash}" for name in _RELEASED]
+    index = {} if models_dir is None else read_index(models_dir)
+    facts += [str(index[name]["sha256"]) if name in index else "" for name in ("identity", "utility")]
+    found = parts.get("members")
+    members = "" if found is None else f"{_facts(found.real)} {found.release.content_hash}"
+    return Case(knowledge, judged, _digest("\n".join(facts)), _digest(members))
+
+
+def _facts(real: RealImages) -> str:
+    return f"{real.content_hash} {real.cohort.records_hash}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -16,11 +16,14 @@ from gmia_monai.attacks.base import Judged
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.load import load_cohort
 from gmia_monai.evaluation.case import Case, make_case, read_case
+from gmia_monai.evaluation.notes import case_notes
 from gmia_monai.evaluation.suite import (
+    SUITE_VERSION,
     attack_engine,
     attack_fingerprint,
     attacker_weights,
     make_attacks,
+    member_fingerprints,
     run_attacks,
     usable_attackers,
 )
@@ -111,6 +114,7 @@ class Judgement:
             "train_steps": self.train_steps,
             "utility_seeds": list(self.utility_seeds),
             "profile": profile,
+            "seed": 0,
         }
         fingerprint = attack_fingerprint(case, [*arcface, *snn], settings)
         release = case.judged.release
@@ -120,9 +124,11 @@ class Judgement:
             release_hash=release.content_hash[:16],
             config_hash=fingerprint,
             command=self.command,
+            suite_version=SUITE_VERSION,
         )
-        lines = AttackLines(output_dir, fingerprint, list(made))
+        lines = AttackLines(output_dir, fingerprint, list(made), member_fingerprints(case, fingerprint))
         logged = settings | {"system": release.system, "weights": weight_hashes(self.models_dir, [*arcface, *snn])}
+        logged["notes"] = case_notes(case, [*arcface, *snn])
         tracker = RunTracker(output_dir, "evaluation", logged, every_iterations=1)
         handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
         return run_attacks(attack_engine(case, made, context), lines, handlers)

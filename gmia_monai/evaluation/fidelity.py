@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gmia_monai.attacks.base import Judged, Pixels
 from gmia_monai.errors import UsageError
+from gmia_monai.evaluation.reconstruction import folder_means
 from gmia_monai.losses.utility import utility_drift
 from gmia_monai.metrics import image_quality
 from gmia_monai.metrics.intervals import patient_bootstrap, patient_counts
@@ -59,8 +60,9 @@ def evaluate_fidelity(
     Returns:
         ``fidelity_<metric>.v1`` with ``psnr`` (dB), ``ssim``, ``ms_ssim_3scale``, ``ms_ssim``, ``iw_ssim`` and each
         perceptual distance; ``feature_drift.<network>.v1`` (mean squared difference), ``logit_drift.<network>.v1`` and
-        ``probability_drift.<network>.v1`` (mean absolute ones, each finding's in ``extra``); ``kid.<network>.v1``. Of a
-        release without one source an image, ``kid`` alone.
+        ``probability_drift.<network>.v1`` (mean absolute ones, each finding's in ``extra``), all with the mean of each
+        folder in ``extra["per_folder"]``; ``kid.<network>.v1``. Of a release without one source an image, ``kid``
+        alone.
 
     Raises:
         UsageError: ``GM-U350`` where a network has other logits than ``findings``; ``GM-U351`` for a release of fewer
@@ -113,6 +115,7 @@ def _against_sources(
 ) -> list[Result]:
     source, image = np.array(sorted(judged.release.image_of_source.items()), dtype=np.int64).T
     patients = judged.real.cohort.patient_index[source]
+    folders = np.array([judged.real.cohort[int(i)].folder for i in source])
     real, released = judged.real.pixels[source], judged.release.pixels[image]
     columns: dict[str, tuple[np.ndarray, dict[str, object]]] = {
         f"fidelity_{name}": (values, {}) for name, values in _distances(real, released, perceptual, batch_size, device)
@@ -134,6 +137,7 @@ def _against_sources(
         known = ~np.isnan(values)
         if not known.all():
             extra = extra | {"n_not_measurable": int((~known).sum())}
+        extra = extra | {"per_folder": folder_means(values[known], folders[known])}
         value = (
             np.nan
             if not known.any()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
@@ -14,13 +16,14 @@ from gmia_monai.evaluation.classifiers import ClassifierStore, TransferRecipe
 from gmia_monai.evaluation.fidelity import evaluate_fidelity
 from gmia_monai.evaluation.transfer import evaluate_transfer, labelled, real_list
 from gmia_monai.losses.perceptual import CXRPerceptualLoss
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.networks.utility import UtilityNet
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, read_metadata
 
-__all__ = ["SMALL_RECIPES", "FidelityProbe", "TransferProbe"]
+__all__ = ["SMALL_RECIPES", "FidelityProbe", "ReleaseProbe", "TransferProbe"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +32,44 @@ SMALL_RECIPES = (
     TransferRecipe("small"),
     TransferRecipe("small_densenet", steps=600, lr=4e-3, dropout=0.0, validate_every=100),
 )
+
+
+class ReleaseProbe:
+    """How many images of the judged role a system that optimises has brought to its criterion, and by what settings.
+
+    Args:
+        n_boot: bootstrap resamples of patients.
+    """
+
+    name = "release"
+
+    def __init__(self, n_boot: int = 500) -> None:
+        self.n_boot = n_boot
+
+    def fit(self, knowledge: AttackerKnowledge) -> None:
+        """Learns nothing."""
+
+    def score(self, judged: Judged, context: RunContext) -> list[Result]:
+        """``release_converged.v1``, the share of images that converged, with ``mean_steps``, ``settings`` and
+        ``description`` in ``extra``; nothing of a release that does not say how its images came out."""
+        found = judged.release.convergence
+        if found is None or not len(judged.release):
+            return []
+        patients = judged.real.cohort.patient_index[judged.release.only_source()]
+        converged = found.converged.astype(np.float64)
+        share = lambda weights: (float(np.average(converged, weights=weights)),)  # noqa: E731
+        (interval,) = patient_bootstrap_figures([share], patients, self.n_boot, context.seed, bounds=(0.0, 1.0))
+        extra = {
+            "mean_steps": round(float(found.steps.mean()), 6),
+            "settings": dict(found.settings),
+            "description": found.description,
+        }
+        n = len(converged)
+        return [
+            context.result(
+                "release_converged.v1", interval, n_patients=len(np.unique(patients)), n_images=n, extra=extra
+            )
+        ]
 
 
 class FidelityProbe:
@@ -101,22 +142,29 @@ class FidelityProbe:
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Learns nothing; takes the other classifier, whose checkpoint was chosen on V2, from its folder."""
         self.networks.pop("other", None)
-        if self.training is None or self.cache_dir is None:
-            return
+        reason = self._take_other(knowledge)
+        if reason:
+            _log.warning("fidelity has no other network: %s", reason)
+
+    def _take_other(self, knowledge: AttackerKnowledge) -> str:
+        """Takes the other classifier, or says why there is none."""
+        if self.training is None:
+            return "no release of patients of the training role"
+        if self.cache_dir is None:
+            return "no folder of classifiers"
         named = tuple(self.training.real.cohort.findings or ())
         if self.networks and named != self.findings:
-            _log.info("fidelity has no other network: its findings are not those of the one in the loss")
-            return
+            return "the findings of the cohort are not those of the one in the loss"
         try:
-            store = ClassifierStore(self.cache_dir, labelled(knowledge.choice.real, named), self.device)
+            store = ClassifierStore(self.cache_dir, labelled(knowledge.choice.real, named, "ignore"), self.device)
         except TooLittleDataError as error:
-            _log.info("fidelity has no other network: %s", error)
-            return
+            return str(error)
         network = store.kept(real_list(self.training), self.recipe, self.seed)
         if network is None:
-            _log.info("fidelity has no other network: %s holds no %s", self.cache_dir, self.recipe.architecture)
-            return
+            architecture = self.recipe.architecture
+            return f"{Path(self.cache_dir).name} holds no {architecture} of this training list; run utility first"
         self.networks["other"], self.findings = network, named
+        return ""
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Lines of :func:`gmia_monai.evaluation.fidelity.evaluate_fidelity`."""

@@ -20,7 +20,7 @@ from gmia_monai.metrics import image_quality
 from gmia_monai.metrics.intervals import patient_bootstrap
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["PCA", "evaluate_reconstruction", "fit_pca", "pca_reconstruct"]
+__all__ = ["PCA", "evaluate_reconstruction", "fit_pca", "folder_means", "pca_reconstruct"]
 
 _BLOCK = 1024
 
@@ -124,7 +124,7 @@ def evaluate_reconstruction(
             if metric == "psnr":
                 extra["pooled_psnr"] = round(10 * float(np.log10(1 / pooled_mse)), 6) if pooled_mse > 0 else None
             if folders is not None:
-                extra["per_folder"] = _folder_means(per_image, np.asarray(folders))
+                extra["per_folder"] = folder_means(per_image, np.asarray(folders))
             interval = patient_bootstrap(_weighted_mean(per_image), patients, n_boot, context.seed)
             results.append(
                 context.result(
@@ -160,7 +160,8 @@ def _weighted_mean(values: Float[np.ndarray, "b"]) -> Callable[[Float[np.ndarray
     return lambda weights: float(np.sum(values[weights > 0] * weights[weights > 0]) / weights.sum())
 
 
-def _folder_means(values: Float[np.ndarray, "b"], folders: Shaped[np.ndarray, "b"]) -> dict[str, dict[str, object]]:
+def folder_means(values: Float[np.ndarray, "b"], folders: Shaped[np.ndarray, "b"]) -> dict[str, dict[str, object]]:
+    """Mean and number of images of each folder; None where the mean is not finite."""
     table = {}
     for folder in np.unique(folders):
         chosen = values[folders == folder]

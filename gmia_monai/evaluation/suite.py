@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +35,34 @@ from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
-from gmia_monai.evaluation.probes import FidelityProbe, TransferProbe
+from gmia_monai.evaluation.probes import FidelityProbe, ReleaseProbe, TransferProbe
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, sha256_of
 
 __all__ = [
+    "SUITE_VERSION",
     "attack_engine",
     "attack_fingerprint",
     "attacker_weights",
     "make_attacks",
+    "member_fingerprints",
     "run_attacks",
     "unfit_attacks",
     "usable_attackers",
 ]
 
 _log = logging.getLogger(__name__)
-PROBES = ("utility", "fidelity")  # the second network of fidelity is one that utility trained
+SUITE_VERSION = 3  # raised whenever an attack, an interval or a utility figure changes what it means
+PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
     *("attribute", "inversion", "budget"),
 )
+USE_MEMBERS = ("membership", "utility", "fidelity")  # presence, too, where the release is generated
+_MEMBERS_DIGITS = 8
+_NOT_HASHED = ("attacks", "arcface", "snn", "n_members", "roles", "core")
 
 
 def make_attacks(
@@ -78,7 +85,8 @@ def make_attacks(
 
     Args:
         case: what will be judged.
-        names: of :data:`gmia_monai.attacks.ATTACKS` and :data:`PROBES`; None: all.
+        names: of :data:`gmia_monai.attacks.ATTACKS` and :data:`PROBES`; None: all. Where the release says how its
+            images came out, ``release`` is always among them.
         attackers: as :func:`gmia_monai.attacks.attackers.make_attackers` takes them.
         arcface: weights of the ArcFace attacker, one file a seed.
         snn: weights of the Siamese one.
@@ -95,8 +103,10 @@ def make_attacks(
     Raises:
         UsageError: ``GM-U323`` for an attack that is none, ``GM-U319`` for such an attacker.
     """
-    known = (*ATTACKS, *PROBES)
+    known = ("release", *ATTACKS, *PROBES[1:])
     names = list(known) if names is None else list(names)
+    if case.judged.release.convergence is not None and "release" not in names:
+        names = ["release", *names]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
@@ -120,6 +130,7 @@ def make_attacks(
         "inversion": lambda: InversionAttack(pool, **trained),
         "budget": lambda: BudgetAttack(pool, tuple(seeds), n_boot),
         "anonymeter": lambda: AnonymeterAttack(pool, tuple(seeds)),
+        "release": lambda: ReleaseProbe(n_boot),
         "fidelity": lambda: FidelityProbe.from_weights(
             models_dir, n_boot, device, training=case.knowledge.members, cache_dir=cache_dir
         ),
@@ -198,10 +209,20 @@ def run_attacks(engine: Engine, lines: AttackLines, handlers: Sequence[Any] = ()
 
 
 def attack_fingerprint(case: Case, weights: Sequence[PathLike], settings: Mapping[str, Any]) -> str:
-    """Hash of the case, the attackers' weights and their settings: what has it is done already."""
-    facts = [PAIRS_VERSION, case.fingerprint, [sha256_of(path) for path in weights], settings]
+    """Hash of the case, the attackers' weights and their settings: what has it is done already.
+
+    Neither the list of attacks nor what only says how the case was read (its images are hashed) changes it.
+    """
+    kept = {key: value for key, value in settings.items() if key not in _NOT_HASHED}
+    facts = [SUITE_VERSION, PAIRS_VERSION, case.fingerprint, [sha256_of(path) for path in weights], kept]
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def member_fingerprints(case: Case, fingerprint: str) -> dict[str, str]:
+    """Fingerprints of the attacks that use members: that of all, and behind it who the members are."""
+    more = ("presence",) if case.judged.release.kind == "generated" else ()
+    return {name: fingerprint + case.members[:_MEMBERS_DIGITS] for name in (*USE_MEMBERS, *more)}
 
 
 def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext) -> Engine:
@@ -211,10 +232,11 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
     """
 
     unfit = unfit_attacks(case)
+    own = {} if context.config_hash is None else member_fingerprints(case, context.config_hash)
 
-    def left_out(name: str, reason: str) -> dict[str, Any]:
+    def left_out(name: str, reason: str, shared: RunContext) -> dict[str, Any]:
         _log.warning("attack %s is left out: %s", name, reason)
-        line = context.result(
+        line = shared.result(
             f"{name}_left_out.v1",
             float("nan"),
             n_patients=None,
@@ -225,14 +247,15 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
 
     def process(engine: Engine, name: str) -> dict[str, Any]:
         _log.info("attack %s", name)
+        shared = replace(context, config_hash=own.get(name, context.config_hash))
         if name in unfit:
-            return left_out(name, unfit[name])
+            return left_out(name, unfit[name], shared)
         attack = attacks[name]
         try:
             attack.fit(case.knowledge)
-            results: list[Result] = list(attack.score(case.judged, context))
+            results: list[Result] = list(attack.score(case.judged, shared))
         except TooLittleDataError as error:
-            return left_out(name, error.what)
+            return left_out(name, error.what, shared)
         figures = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
         data = getattr(attack, "figure_data", dict)()
         return {"attack": name, "results": results, "figure_data": data} | {

@@ -4,7 +4,8 @@ Beside either stands the classifier of *the same image list*, real, with the sam
 The loss is the difference of the two, real minus released, seed by seed. Its interval draws test patients, the same
 ones for both arms, so that what they share cancels, and counts in what five seeds leave open: non-inferiority at a
 margin is an upper limit below the margin.
-Checkpoints and thresholds are chosen on real images of the choice role (V2).
+Checkpoints and thresholds are chosen on real images of the choice role (V2). An uncertain label teaches as absent, and
+neither chooses nor tests anything.
 """
 
 from __future__ import annotations
@@ -41,12 +42,16 @@ SUBGROUPS = {
     "view": ("view_AP", "view_PA"),
 }
 _SUBGROUP_POSITIVES = 10
+_UNCERTAIN = "ignore"  # of choice and test lists: what nobody is sure of is no truth to be scored by
 
 
-def labels_of_release(judged: Judged, findings: Sequence[str]) -> Float[np.ndarray, "n k"] | None:
+def labels_of_release(
+    judged: Judged, findings: Sequence[str], uncertain: str = "zeros"
+) -> Float[np.ndarray, "n k"] | None:
     """Findings of the released images: those released with them, or those that half of the sources or more have.
 
     ``nan`` where unknown, also for findings that a release does not name. None where a generated release has none.
+    ``uncertain`` is what becomes of a source's uncertain label, see :func:`gmia_monai.data.labels.label_matrix`.
     """
     release = judged.release
     table = np.full((len(release), len(findings)), np.nan)
@@ -57,7 +62,7 @@ def labels_of_release(judged: Judged, findings: Sequence[str]) -> Float[np.ndarr
         return table
     if release.kind == "generated":
         return None
-    own = judged.real.cohort.label_matrix(findings).astype(np.float64)
+    own = judged.real.cohort.label_matrix(findings, uncertain).astype(np.float64)
     for i, source in enumerate(release.sources):
         labels = own[list(source)]
         known = (~np.isnan(labels)).sum(axis=0)
@@ -65,9 +70,9 @@ def labels_of_release(judged: Judged, findings: Sequence[str]) -> Float[np.ndarr
     return table
 
 
-def labelled(real: RealImages, findings: Sequence[str]) -> LabelledImages:
+def labelled(real: RealImages, findings: Sequence[str], uncertain: str = "zeros") -> LabelledImages:
     """Real images with their own findings."""
-    return LabelledImages(real.pixels, real.cohort.label_matrix(findings))
+    return LabelledImages(real.pixels, real.cohort.label_matrix(findings, uncertain))
 
 
 def real_list(training: Judged) -> LabelledImages:
@@ -177,13 +182,13 @@ class _Trial:
         if labels is not None:
             pixels = training.release.pixels[learned.images]
             self.released = LabelledImages(pixels, labels[learned.images].astype(np.float32))
-        self.choice = labelled(choice, self.findings)
+        self.choice = labelled(choice, self.findings, _UNCERTAIN)
         self.judged, self.tested = judged, _Matched.of(judged)
         cohort, release = judged.real.cohort, judged.release
         counts = patient_counts(len(cohort.patients), n_boot, seed)[:, cohort.patient_index]
-        self.test = self._arm(cohort.label_matrix(self.findings), counts, cohort.patient_index)
+        self.test = self._arm(cohort.label_matrix(self.findings, _UNCERTAIN), counts, cohort.patient_index)
         self.released_test: Arm | None = None
-        test_labels = labels_of_release(judged, self.findings)
+        test_labels = labels_of_release(judged, self.findings, _UNCERTAIN)
         if test_labels is None:
             _log.info("%s: no labels of the test release, which no classifier is tested on", release.system)
             return

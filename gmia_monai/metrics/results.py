@@ -104,7 +104,12 @@ class Result:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all figures of one evaluation share; makes `Result`\\ s."""
+    """What all figures of one evaluation share; makes `Result`\\ s.
+
+    Attributes:
+        suite_version: what the figures mean, for ``extra``: lines of several versions must not be read together; None
+            for figures that are not of the suite.
+    """
 
     system: str
     profile: str
@@ -112,6 +117,7 @@ class RunContext:
     release_hash: str | None = None
     config_hash: str | None = None
     command: str = ""
+    suite_version: int | None = None
 
     def result(
         self,
@@ -128,6 +134,8 @@ class RunContext:
         """A result of this run; values and limits that are not finite become ``None`` with a reason in ``extra``."""
         interval = value if isinstance(value, Interval) else Interval(float(value), math.nan, math.nan)
         extra = dict(extra or {})
+        if self.suite_version is not None:
+            extra["suite_version"] = self.suite_version
         if not math.isfinite(interval.value):
             extra.setdefault("reason", "infinite" if math.isinf(interval.value) else "not measurable")
         shown = [round(float(number), 6) if math.isfinite(number) else None for number in interval]

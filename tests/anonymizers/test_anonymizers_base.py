@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,18 @@ def test_gmia_moves_away_from_the_reconstruction_and_says_what_it_did(models):
     assert outcomes == [Outcome(False, 2)] * len(pixels)
     start = Reconstruction.from_weights(models).anonymize_pixels(pixels)[0]
     assert np.abs(released - start).max() > 1 / 255
+
+
+def test_a_release_says_how_its_images_came_out_also_from_finished_units(models, tmp_path):
+    real, store = real_images("t", 2), UnitStore(tmp_path)
+    system = GMIA.from_weights(models, **STEPS, lr=0.2, betas=(0.5, 0.99))
+    for _ in range(2):
+        found = system.anonymize(real, store=store).convergence
+        assert found.steps.tolist() == [2] * len(real) and not found.converged.any()
+    assert found.settings["betas"] == [0.5, 0.99] and found.settings["stop"] == "paper", "defaults as well"
+    assert json.loads(json.dumps(found.settings)) == found.settings
+    assert "learning rate 0.2, betas 0.5 and 0.99, at most 2 steps; margin -1" in found.description
+    assert Unchanged().anonymize(real).convergence is None
 
 
 @pytest.mark.parametrize(

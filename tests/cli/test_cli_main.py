@@ -71,6 +71,10 @@ def test_a_key_is_never_written_over(tmp_path, monkeypatch, capsys) -> None:
         (["--help"], ["key", "--version", "Anonymize chest radiographs"]),
         (["key", "--help"], ["new", "pseudonyms"]),
         (["key", "new", "--help"], ["never overwritten", "0600", "project.key"]),
+        (
+            ["evaluate", "--help"],
+            ["--profile", "--label", "--n-members", "--cache-dir", "--train-steps", "--attackers"],
+        ),
     ],
 )
 def test_help(arguments, told) -> None:
@@ -78,6 +82,16 @@ def test_help(arguments, told) -> None:
     assert result.exit_code == 0
     for text in told:
         assert text in plain(result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--models-dir", "nowhere"], "GM-U338"), (["--profile", "slow"], "GM-U339")]
+)
+def test_what_is_not_there_is_a_usage_error(arguments, code, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(Path(cli.__file__).parents[2])
+    assert gmia(monkeypatch, "evaluate", "--released", str(tmp_path), *arguments) == 2
+    shown = capsys.readouterr().err
+    assert f"error: {code} " in shown and ("none" in shown if code == "GM-U338" else "full, quick" in shown)
 
 
 def test_without_arguments_the_help_is_shown() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import pickle
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_columns():
     assert cohort.folders == ("a", "b")
     assert cohort.findings == ("Edema", "Mass")
     assert cohort.ages.tolist() == [50, 51, 52, 53, 54, 55, 56]
+
+
+def test_the_hash_of_the_records_is_of_what_attacks_read():
+    cohort = _cohort()
+    assert cohort.records_hash == _cohort().records_hash
+    changes = [{"patient_id": "p9"}, {"study_id": "s"}, {"folder": "c"}, {"sex": "F"}, {"age": 1.0}, {"view": "AP"}]
+    changes += [{"labels": (("Mass", 0.0),)}]
+    others = [replace(cohort, records=(replace(cohort[0], **change), *cohort.records[1:])) for change in changes]
+    others.append(replace(cohort, role_key=b"another"))
+    assert len({cohort.records_hash, *(other.records_hash for other in others)}) == 9
+    moved = replace(cohort, records=(replace(cohort[0], image=Path("/y/0.png")), *cohort.records[1:]))
+    assert moved.records_hash == cohort.records_hash
 
 
 def test_indexing_gives_a_record_or_a_cohort():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from attack_cohorts import real_images
 
-from gmia_monai.data.release import RealImages, Release
+from gmia_monai.data.release import POLICIES, Convergence, RealImages, Release
 from gmia_monai.errors import UsageError
 
 REAL = real_images("t", 4)
@@ -47,6 +47,22 @@ def test_what_does_not_fit_is_refused():
     for wrong in (2.0, np.nan):
         with pytest.raises(UsageError, match="GM-U302"):
             Release("x", np.full_like(PIXELS, wrong), ((0,), (1,), (2,)))
+
+
+def test_a_policy_is_one_of_three_or_none():
+    for policy in ("", *POLICIES):
+        assert Release("x", PIXELS, ((0,), (1,), (2,)), policy).policy == policy
+    with pytest.raises(UsageError, match="GM-U307.*pseudonymus.*k_anonymous"):
+        Release("x", PIXELS, ((0,), (1,), (2,)), "pseudonymus")
+
+
+def test_convergence_is_of_each_image_and_of_these_pixels():
+    found = Convergence(np.ones(3, bool), np.arange(3), {"lr": 0.1})
+    release = Release("x", PIXELS, ((0,), (1,), (2,)), convergence=found)
+    assert release.content_hash == Release("x", PIXELS, ((0,), (1,), (2,))).content_hash
+    assert release.with_pixels(PIXELS).convergence is None
+    with pytest.raises(UsageError, match="GM-U301"):
+        Release("x", PIXELS[:2], ((0,), (1,)), convergence=found)
 
 
 def test_the_repr_names_nobody():

@@ -88,3 +88,10 @@ def test_tables_without_columns_or_rows_are_refused():
     for rows in ([row], []):
         with pytest.raises(UsageError, match="GM-U271"):
             evaluate_latent_optimization(rows, CONTEXT)
+
+
+def test_a_share_at_its_bound_has_limits():
+    rows = [row | {"converged": True, "cos_after": -0.1} for row in _rows(40)]
+    results = evaluate_latent_optimization(rows, CONTEXT, patients=np.arange(40) // 2, margin_cos=0.0, n_boot=20)
+    for result in (r for r in results if r.name.split(".")[1] in ("converged", "within_margin")):
+        assert result.value == result.high == 1.0 and 0.5 < result.low < 1.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from gmia_monai.evaluation.arms import MARGIN, Arm, arm_lines, loss_lines
 from gmia_monai.metrics.intervals import intervals_over_seeds, patient_counts
@@ -53,6 +53,13 @@ def test_lines_are_means_over_seeds_with_patients_drawn():
     assert paper.value == pytest.approx(auroc.extra["per_finding"]["Atelectasis"][0])
     accuracy = np.mean([((p >= 0.6) == LABELS)[:, :2].mean() for p in arm.probabilities])
     assert lines["utility_macro_accuracy.real_to_real.small.v1"].value == pytest.approx(accuracy, abs=1e-6)
+    called = arm.probabilities[:, :, 0] >= 0.5
+    half = np.mean([(of_seed == LABELS[:, 0]).mean() for of_seed in called])
+    assert lines["utility_paper_accuracy_at_half.real_to_real.small.v1"].value == pytest.approx(half, abs=1e-6)
+    f1 = np.mean([f1_score(LABELS[:, 0], of_seed) for of_seed in called])
+    line = lines["utility_paper_f1_at_half.real_to_real.small.v1"]
+    assert line.value == pytest.approx(f1, abs=1e-6) and line.low < line.value < line.high
+    assert line.value != lines["utility_paper_f1.real_to_real.small.v1"].value
     ece = lines["utility_macro_ece.real_to_real.small.v1"]
     assert 0 < ece.value < 1 and ece.low is None and "no_interval" in ece.extra
     assert {name.split(".")[0].removeprefix("utility_macro_") for name in lines} > {"ap", "f1", "brier", "ece"}

@@ -75,6 +75,7 @@ def test_the_run_holds_lines_figures_report_and_settings_also_after_a_resume(tmp
     provenance = dict(re.findall(r"<dt>(.*?)</dt><dd>(?:<code>)?(.*?)(?:</code>)?</dd>", page))
     assert provenance["refit.steps"] == "2" and provenance["seeds"] == "[0]"
     assert "metadata" in provenance["attackers"] and provenance["n_boot"] == "10"
+    assert "pseudonymous" in provenance["notes.policy"] and "notes.links" not in provenance
     assert provenance["weights.identity"] == sha256_of(models / "identity.safetensors")[:16]
 
 
@@ -126,12 +127,26 @@ def test_the_program_gives_profile_resamples_and_command(monkeypatch, tmp_path):
         module, "evaluate_release", lambda real, released, out, judgement, **more: seen.append((judgement, more)) or []
     )
     arguments = ["evaluate", "--released", str(tmp_path / "release"), "--real", str(tmp_path / "m.csv")]
-    for more in ([], ["--profile", "mine", "--n-boot", "70", "--attack", "presence"]):
+    own = [*["--n-members", "7", "--cache-dir", "c", "--train-steps", "5", "--attackers", "frozen"]]
+    for more in (
+        [],
+        ["--label", "mine", "--n-boot", "70", "--attack", "presence"],
+        ["--profile", "quick"],
+        ["--profile", "quick", "--seeds", "2", "--refit-steps", "40", "--attack", "budget", *own],
+    ):
         cli.app([*arguments, "--image-size", "128", *more], standalone_mode=False)
-    (plain, size), (named, _) = seen
+    (plain, size), (named, _), (quick, _), (changed, _) = seen
     assert plain.profile == "cxr128" and plain.n_boot == 500 and size["image_size"] == 128
     assert plain.command == (
-        "gmia evaluate --real m.csv --released release --image-size 128 --profile cxr128 "
+        "gmia evaluate --real m.csv --released release --image-size 128 --label cxr128 "
         "--seeds 3 --refit-steps 300 --n-boot 500"
     )
     assert named.profile == "mine" and named.n_boot == 70 and "--attack presence" in named.command
+    suite = yaml.safe_load((CONFIG.parent / "profiles" / "evaluate_quick.yaml").read_text())["+suite"]
+    found = {key: getattr(quick, key) for key in suite}
+    assert found == suite and quick.profile == "cxr128" and quick.n_members == 3000
+    assert quick.command.endswith("--image-size 128 --profile quick --label cxr128")
+    assert (changed.seeds, changed.attacks, changed.n_boot) == ([0, 1], ["budget"], suite["n_boot"])
+    assert changed.refit == suite["refit"] | {"steps": 40, "validate_every": 10}
+    assert (changed.n_members, changed.cache_dir, changed.train_steps) == (7, Path("c"), 5)
+    assert changed.attackers == ["frozen"] and "--seeds 2 --refit-steps 40 --train-steps 5" in changed.command

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,22 @@ def test_lines_are_means_over_images_and_their_sources(network):
     drift = (network(x) - network(y)).abs()[order].mean(dim=0).tolist()
     assert lines["logit_drift.loss"].extra["per_finding"] == pytest.approx({"x": drift[0], "y": drift[1]}, abs=1e-5)
     assert set(lines) == {*expected, "kid.loss"}
+
+
+def test_each_folder_has_its_mean(network):
+    records = [replace(record, folder="ab"[i % 3 == 0]) for i, record in enumerate(REAL.cohort)]
+    real = RealImages(replace(REAL.cohort, records=tuple(records)), REAL.pixels)
+    pixels = REAL.pixels.copy()
+    pixels[1::3] = 0.5  # one of the folder ``a``
+    judged = Judged(real, Release("x", pixels, tuple((i,) for i in range(len(real)))))
+    lines = lines_of(judged, network)
+    folders = lines["fidelity_ssim"].extra["per_folder"]
+    ssim = image_quality.ssim(torch.from_numpy(pixels), torch.from_numpy(REAL.pixels)).numpy()
+    first = np.arange(len(real)) % 3 != 0
+    assert folders["a"] == {"mean": pytest.approx(float(ssim[first].mean()), abs=1e-5), "n_images": int(first.sum())}
+    assert folders["b"]["mean"] == pytest.approx(1.0, abs=1e-5)
+    assert lines["fidelity_psnr"].extra["per_folder"]["b"]["mean"] is None, "unchanged images have no finite one"
+    assert "per_folder" in lines["logit_drift.loss"].extra
 
 
 def test_unchanged_images_do_not_differ_and_noise_does(network):

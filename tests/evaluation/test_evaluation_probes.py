@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from attack_cohorts import SIZE, judged, knowledge, real_images, released
 
+from gmia_monai.attacks.base import Judged
+from gmia_monai.data.release import Convergence
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.classifiers import TransferRecipe
-from gmia_monai.evaluation.probes import SMALL_RECIPES, FidelityProbe, TransferProbe
+from gmia_monai.evaluation.probes import SMALL_RECIPES, FidelityProbe, ReleaseProbe, TransferProbe
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.networks import UtilityNet, save_network
 
@@ -29,6 +35,23 @@ def _values(results):
     return {line.name: line.value for line in results}
 
 
+def test_converged_images_are_counted_by_patient():
+    plain = judged("noise")
+    n = len(plain.release)
+    converged = np.arange(n) % 6 < 3  # every other patient
+    found = Convergence(converged, np.full(n, 7), {"lr": 0.1}, "in words")
+    probe = ReleaseProbe(n_boot=50)
+    probe.fit(knowledge("noise"))
+    (line,) = probe.score(Judged(plain.real, replace(plain.release, convergence=found)), CONTEXT)
+    assert (line.name, line.value, line.n_images, line.n_patients) == ("release_converged.v1", 0.5, n, n // 3)
+    (expected,) = patient_bootstrap_figures(
+        [lambda w: (float(np.average(converged, weights=w)),)], plain.real.cohort.patient_index, 50
+    )
+    assert (line.low, line.high) == pytest.approx(expected[1:], abs=1e-6) and line.low < 0.4
+    assert line.extra == {"mean_steps": 7.0, "settings": {"lr": 0.1}, "description": "in words"}
+    assert list(probe.score(plain, CONTEXT)) == []
+
+
 def test_fidelity_takes_the_recorded_network_and_is_perfect_for_unchanged_images(models):
     probe = FidelityProbe.from_weights(models, n_boot=5)
     probe.fit(knowledge("unchanged"))
@@ -45,7 +68,7 @@ def test_without_weights_fidelity_is_of_pixels_alone():
 
 
 def test_another_network_than_that_in_the_loss_is_taken_where_the_utility_probe_left_one(tmp_path, models, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("WARNING")
     recipe = TransferRecipe("small_densenet", steps=2, batch_size=8, validate_every=1)
     known, training = knowledge("noise"), released(real_images("s", 60), "noise")
     where = {"training": training, "cache_dir": tmp_path, "recipe": recipe}
@@ -54,7 +77,9 @@ def test_another_network_than_that_in_the_loss_is_taken_where_the_utility_probe_
     for probe in probes:
         probe.fit(known)
         assert "other" not in probe.networks
-    assert "holds no small_densenet" in caplog.text and "findings are not those" in caplog.text
+    assert "holds no small_densenet" in caplog.text and "are not those of the one in the loss" in caplog.text
+    FidelityProbe.from_weights(models, 5).fit(known)
+    assert "no release of patients of the training role" in caplog.text
     utility = TransferProbe(training, tmp_path, [recipe], seeds=(0,), n_boot=5)
     utility.fit(known)
     utility.score(judged("noise"), CONTEXT)

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from gmia_monai.attacks import ATTACKS
 from gmia_monai.cli import main as cli
 from gmia_monai.data.manifest import read_manifest
 from gmia_monai.errors import UsageError
+from gmia_monai.evaluation import suite
 from gmia_monai.evaluation.case import make_case, read_case
 from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer, evaluate_release
 from gmia_monai.evaluation.read import read_real, read_release
-from gmia_monai.evaluation.suite import PROBES
+from gmia_monai.evaluation.suite import PROBES, attack_fingerprint, member_fingerprints
 from gmia_monai.metrics.results import read_results
-from gmia_monai.networks import IdentityNet, save_network
+from gmia_monai.networks import IdentityNet, UtilityNet, save_network
 
 CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "evaluate.yaml"
 FAST = {"seeds": [0], "n_boot": 10, "refit": {"steps": 2, "patients": 4}, "train_steps": 2}
@@ -113,6 +115,40 @@ def test_another_release_or_setting_is_not_resumed(case, tmp_path):
     for system, more in (("unchanged", {}), ("noise", {}), ("noise", {"n_boot": 11})):
         _run(case, system, out, attacks=["singling_out"], **more)
     assert len(list((out / "attacks").iterdir())) == 3
+
+
+def test_a_run_of_a_part_keeps_the_lines_of_the_others(case, tmp_path):
+    out = tmp_path / "out"
+    first = _run(case, "unchanged", out, attacks=["singling_out", "linkability"])
+    both = _run(case, "unchanged", out, attacks=["singling_out"], n_members=5)
+    assert {r.identity for r in both} == {r.identity for r in first}
+    assert {r.extra["suite_version"] for r in both} == {suite.SUITE_VERSION}
+    assert len(list((out / "attacks").glob("*.jsonl"))) == 2
+
+
+def test_what_decides_the_figures_decides_the_fingerprint(case, monkeypatch, tmp_path):
+    cohort = read_manifest(case / "real" / "manifest.csv")
+
+    def mark(cohort=cohort, settings=None, n_members=3000, models=case / "models"):
+        found = make_case(cohort, Unchanged(), SIZE, n_members=n_members, models_dir=models)
+        whole = attack_fingerprint(found, [], settings or {})
+        return whole, member_fingerprints(found, whole)["membership"]
+
+    plain = mark()
+    assert plain[1].startswith(plain[0]) and plain == mark(settings={"attacks": ["presence"], "n_members": 1})
+    fewer = mark(n_members=5)
+    assert fewer[0] == plain[0] and fewer[1] != plain[1], "members decide what uses them"
+    older = [replace(r, age=r.age + 10) if r.patient_id == "t0" else r for r in cohort]
+    sick = [replace(r, labels=(("Mass", 1.0),)) if r.patient_id == "v1" else r for r in cohort]
+    others = [mark(replace(cohort, records=tuple(records)))[0] for records in (older, sick)]
+    others.append(mark(settings={"n_boot": 7})[0])
+    shutil.copytree(case / "models", tmp_path / "models")
+    arguments = {"n_findings": 1, "architecture": "small"}
+    save_network(tmp_path / "models" / "utility.safetensors", UtilityNet(**arguments), arguments)
+    others.append(mark(models=tmp_path / "models")[0])
+    monkeypatch.setattr(suite, "SUITE_VERSION", suite.SUITE_VERSION + 1)
+    others.append(mark()[0])
+    assert len({plain[0], *others}) == 6
 
 
 def test_nothing_that_is_written_names_a_patient_or_a_file(case, tmp_path):
@@ -235,6 +271,19 @@ def test_a_system_at_hand_gives_attackers_the_system(case, tmp_path):
     assert found["verification_auc.T1.worst.v1"].system == "unchanged"
     # The same release, read from a folder, has no owner.
     assert not any("owner" in r.name for r in _run(case, "unchanged", tmp_path / "folder", attacks=["verification"]))
+
+
+def test_how_images_came_out_is_always_said_of_a_system_that_optimises(case, tmp_path):
+    class Slow(Unchanged):
+        def __init__(self) -> None:
+            super().__init__()
+            self.settings, self.description = {"steps": 3}, "three steps"
+
+    cohort = read_manifest(case / "real" / "manifest.csv")
+    judgement = Judgement(models_dir=case / "models", attacks=["singling_out"], **FAST)
+    lines = evaluate_anonymizer(cohort, Slow(), tmp_path / "out", judgement, image_size=SIZE)
+    assert lines[0].name == "release_converged.v1" and lines[0].value == 1.0 and lines[0].n_patients == 8
+    assert lines[0].extra["description"] == "three steps" and lines[0].extra["suite_version"] == suite.SUITE_VERSION
 
 
 def test_members_are_those_of_the_training_role(case):

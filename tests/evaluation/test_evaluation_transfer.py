@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -130,6 +131,29 @@ def test_sources_give_labels_to_images_of_several(folder):
     assert lines["utility_macro_auroc_loss.released_to_real"].low < lines["utility_macro_auroc.real_to_real"].value
     assert lines["utility_macro_auroc_loss.real_to_released"].n_patients is None
     assert "utility_macro_auroc_loss.real_to_released.sex_F" not in lines
+
+
+def test_uncertain_labels_teach_as_absent_and_are_not_scored(folder):
+    records = [
+        replace(record, labels=(("Atelectasis", -1.0), *(pair for pair in record.labels if pair[0] == "Mass")))
+        if i < 20
+        else record
+        for i, record in enumerate(real(*T).cohort)
+    ]
+    doubtful = RealImages(replace(real(*T).cohort, records=tuple(records)), real(*T).pixels)
+    plain, unsure = (labels_of_release(release(doubtful, "unchanged"), FINDINGS, u) for u in ("zeros", "ignore"))
+    assert (plain[:20, 0] == 0).all() and np.isnan(unsure[:20, 0]).all()
+    assert np.array_equal(plain[20:], unsure[20:]) and np.array_equal(plain[:, 1], unsure[:, 1])
+    arguments = release(real(*S), "unchanged"), release(doubtful, "unchanged"), real(*V2), [RECIPE], CONTEXT
+    found = {line.name: line for line in evaluate_transfer(*arguments, cache_dir=folder, **SETTINGS)}
+    whole = lines_of("unchanged", "unchanged", folder)
+    for direction in ("real_to_real", "real_to_released"):
+        line = found[f"utility_macro_accuracy.{direction}.small_densenet.v1"]
+        truth = real(*T).cohort.label_matrix(FINDINGS)
+        assert line.extra["n_positive"]["Atelectasis"] == truth[20:, 0].sum()
+        before = whole[f"utility_macro_accuracy.{direction}"].extra["per_finding"]
+        assert line.extra["per_finding"]["Mass"][0] == before["Mass"][0]
+        assert truth[:20, 0].any() and line.extra["per_finding"]["Atelectasis"][0] == 1.0, "as absent: errors"
 
 
 def test_a_generated_release_without_labels_teaches_nothing(folder):

@@ -6,6 +6,7 @@ import re
 import time
 
 import numpy as np
+import pytest
 from ignite.engine import Engine
 
 from gmia_monai.handlers import AttackLines
@@ -34,6 +35,54 @@ def test_lines_and_pictures_of_all_attacks_are_read_back(tmp_path):
     assert [r.name for r in read_results(tmp_path / "results.jsonl")] == [f"{name}.v1" for name in NAMES]
     assert sorted(resumed.figure_data()) == sorted(f"roc/{name}" for name in NAMES)
     assert AttackLines(tmp_path, "cd" * 8, NAMES).pending() == list(NAMES), "another fingerprint is another run"
+
+
+def test_a_run_of_some_attacks_keeps_what_others_have_done(tmp_path):
+    mark = "ab" * 8
+    _run(AttackLines(tmp_path, mark, NAMES))
+    _run(AttackLines(tmp_path, "cd" * 8, ("elsewhere",)))
+    again = AttackLines(tmp_path, mark, ("five", "two"))
+    _run(again)
+    order = ["five", "two", "four", "one", "three"]
+    assert [r.name for r in read_results(tmp_path / "results.jsonl")] == [f"{name}.v1" for name in order]
+    assert set(again.figure_data()) == {f"roc/{name}" for name in order}
+
+
+def test_an_attack_with_facts_of_its_own_has_its_own_fingerprint(tmp_path):
+    mark = "ab" * 8
+    first, second = ({"two": mark + more} for more in ("00000000", "11111111"))
+    _run(AttackLines(tmp_path, mark, ("one", "two"), first))
+    assert AttackLines(tmp_path, mark, ("one", "two"), second).pending() == ["two"]
+    lines = AttackLines(tmp_path, mark, ("one",), second)
+    assert lines.pending() == [] and [r.name for r in lines.finish()] == ["one.v1", "two.v1"]
+    _run(AttackLines(tmp_path, mark, ("two",), second))
+    assert [r.name for r in lines.finish()] == ["one.v1", "two.v1"], "once, not of both lists of members"
+
+
+def test_the_time_left_knows_what_attacks_cost(tmp_path, monkeypatch, caplog):
+    names = ("presence", "verification", "release")
+    lines, now = AttackLines(tmp_path, "ab" * 8, names), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    lines._started(Engine(_attack))
+    engine = Engine(_attack)
+    with caplog.at_level("INFO"):
+        for name, seconds in zip(names, (10.0, 240.0, 1.0), strict=True):
+            now[0] += seconds
+            engine.state.output = _attack(engine, name)
+            lines(engine)
+    left = [int(h) * 3600 + int(m) * 60 + int(s) for h, m, s in re.findall(r"about (\d+):(\d+):(\d+)", caplog.text)]
+    assert left[0] == pytest.approx(10 / 5 * 60, abs=2), "twelve times as long as the first"
+    assert left[1:] == [0, 0]
+
+
+def test_what_was_left_out_says_nothing_of_the_time(tmp_path, caplog):
+    lines, engine = AttackLines(tmp_path, "ab" * 8, NAMES), Engine(_attack)
+    lines._started(engine)
+    result = CONTEXT.result("one_left_out.v1", float("nan"), n_patients=None, n_images=1)
+    engine.state.output = {"attack": "one", "results": [result], "figure_data": {}}
+    with caplog.at_level("INFO"):
+        lines(engine)
+    assert "3 left, about an unknown time" in caplog.text
 
 
 def test_the_log_says_about_how_long_the_others_take(tmp_path, monkeypatch, caplog):

@@ -128,3 +128,5 @@ def test_context_makes_results_and_explains_what_is_not_finite():
     told = context.result("x.v1", float("nan"), n_patients=None, n_images=4, extra={"reason": "too few"})
     assert told.extra == {"reason": "too few"}
     assert context.result("x.v1", np.float64(1) / 3, n_patients=1, n_images=1).to_json()
+    dated = RunContext("unchanged", "cxr64", suite_version=3).result("x.v1", 0.5, n_patients=1, n_images=1)
+    assert dated.extra == {"suite_version": 3} and Result.from_json(dated.to_json()) == dated

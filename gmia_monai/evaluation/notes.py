@@ -1,0 +1,69 @@
+"""What a reader of the figures has to know beforehand: said in the log, and kept among the settings of the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmia_monai.evaluation.case import Case
+from gmia_monai.evaluation.suite import ONE_TO_ONE_ATTACKS
+from gmia_monai.typing import PathLike
+from gmia_monai.weights import read_index, read_metadata
+
+__all__ = ["case_notes", "trained_sizes"]
+
+_log = logging.getLogger(__name__)
+
+
+def case_notes(case: Case, weights: Sequence[PathLike] = ()) -> dict[str, str]:
+    """Warnings of a case by topic, each logged: a release without links, without a policy, of an unlike size.
+
+    Args:
+        case: what is judged.
+        weights: files of trained attackers.
+
+    Raises:
+        IntegrityError: ``GM-W001`` … ``GM-W005`` for weights that cannot be read.
+    """
+    release, notes = case.judged.release, {}
+    if release.kind == "generated":
+        notes["links"] = (
+            "no released image has a source, so the release is judged as generated: no headline, and left out are "
+            f"{', '.join(ONE_TO_ONE_ATTACKS)}; if its images were made from single ones, give --links"
+        )
+    if not release.policy:
+        notes["policy"] = (
+            "none given: released images of a patient are not averaged as those of one pseudonym, and nothing says "
+            "whether T3 is meant to be high (pseudonymous) or has to be at chance (unlinkable)"
+        )
+    side = case.judged.real.pixels.shape[-1]
+    unlike = {name: size for name, size in trained_sizes(weights).items() if size != side}
+    if unlike:
+        sizes = ", ".join(map(str, sorted(set(unlike.values()))))
+        notes["image_size"] = (
+            f"images of {side} px, but {', '.join(unlike)} learned from images of {sizes} px: these attackers, and "
+            f"what is refitted from them, are weaker than ones trained at {side} px would be"
+        )
+    for topic, text in notes.items():
+        _log.warning("%s: %s", topic, text)
+    return notes
+
+
+def trained_sizes(weights: Sequence[PathLike]) -> dict[str, int]:
+    """Side in px of the images that networks learned from, by the name of their file.
+
+    From the arguments in the file; where they do not say it, from ``index.json`` beside it, if all that it records are
+    of one size; else the file is left out.
+
+    Raises:
+        IntegrityError: ``GM-W001``, ``GM-W003``, ``GM-W005`` for what cannot be read.
+    """
+    sizes = {}
+    for path in map(Path, weights):
+        own = read_metadata(path).get("arguments", {}).get("image_size")
+        index = read_index(path.parent).values()
+        beside = {found for entry in index if (found := entry.get("arguments", {}).get("image_size")) is not None}
+        if own is not None or len(beside) == 1:
+            sizes[path.stem] = int(own if own is not None else beside.pop())
+    return sizes

@@ -1,0 +1,53 @@
+"""What is said before the figures: no links, no policy, another size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from attack_cohorts import SIZE, judged, knowledge
+
+from gmia_monai.attacks.base import Judged
+from gmia_monai.evaluation.case import Case
+from gmia_monai.evaluation.notes import case_notes, trained_sizes
+from gmia_monai.networks import IdentityNet, SiameseVerifier, save_network
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        arguments = {"image_size": 64, "architecture": "small_pooled", "embedding_dim": 16}
+        save_network(folder / "arcface.safetensors", IdentityNet(**arguments), arguments)
+        arguments = {"architecture": "small", "features": 16}
+        save_network(folder / "siamese.safetensors", SiameseVerifier(**arguments), arguments)
+    return [folder / "arcface.safetensors", folder / "siamese.safetensors"]
+
+
+def _case(policy: str = "unlinkable", linked: bool = True) -> Case:
+    found = judged("noise", policy)
+    if not linked:
+        sources = ((),) * len(found.release)
+        found = Judged(found.real, replace(found.release, sources=sources))
+    return Case(knowledge("noise"), found, "ab" * 32)
+
+
+def test_nothing_is_said_of_a_plain_case(caplog):
+    assert case_notes(_case()) == {} and caplog.text == ""
+
+
+def test_a_release_without_links_or_policy_says_what_is_lost(caplog):
+    notes = case_notes(_case("", linked=False))
+    assert set(notes) == {"links", "policy"}
+    assert "verification" in notes["links"] and "no headline" in notes["links"] and "--links" in notes["links"]
+    assert "T3" in notes["policy"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+def test_attackers_of_another_size_are_named_with_both_sizes(weights):
+    assert trained_sizes(weights) == {"arcface": 64, "siamese": 64}, "the second from what stands beside it"
+    note = case_notes(_case(), weights)["image_size"]
+    assert f"images of {SIZE} px" in note and "arcface, siamese learned from images of 64 px" in note
+    assert case_notes(_case(), []) == {}
