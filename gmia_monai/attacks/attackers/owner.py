@@ -85,6 +85,7 @@ class OwnerAttacker(AdaptiveAttacker):
             np.concatenate([side.pixels, *fresh]),
             np.tile(side.patient, 1 + len(fresh)),
             np.tile(side.exposure, 1 + len(fresh)),
+            None if side.stratum is None else np.tile(side.stratum, 1 + len(fresh)),
         )
 
     def _anonymize(self, pixels: np.ndarray, number: int) -> np.ndarray:
