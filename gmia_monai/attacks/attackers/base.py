@@ -98,6 +98,8 @@ class EmbeddingAttacker(ABC):
     Attributes:
         embed_released: embeds released images; set by ``fit``.
         embed_real: embeds real images.
+        offered: whether attacks that only embed images have something from it; False where another attacker embeds
+            alike.
     """
 
     def __init__(self, name: str, compare: Callable[[Tensor, Tensor], Tensor] = cosine_score) -> None:
@@ -105,6 +107,7 @@ class EmbeddingAttacker(ABC):
         self.compare = compare
         self.embed_released: Callable[[Pixels], np.ndarray] | None = None
         self.embed_real: Callable[[Pixels], np.ndarray] | None = None
+        self.offered = True
         self._kept: dict[tuple[str, str], np.ndarray] = {}
 
     @abstractmethod
