@@ -58,6 +58,7 @@ class AttackerPool:
         return self._fitted[name, seed]
 
     def embedding(self, seed: int, knowledge: AttackerKnowledge) -> dict[str, EmbeddingAttacker]:
-        """Those that embed images, by name."""
-        found = {name: self.fitted(name, seed, knowledge) for name in self._makers}
-        return {name: attacker for name, attacker in found.items() if isinstance(attacker, EmbeddingAttacker)}
+        """Those that embed images, by name; one that embeds as another does only where it is alone."""
+        fitted = {name: self.fitted(name, seed, knowledge) for name in self._makers}
+        found = {name: attacker for name, attacker in fitted.items() if isinstance(attacker, EmbeddingAttacker)}
+        return {name: attacker for name, attacker in found.items() if attacker.offered} or found

@@ -3,21 +3,8 @@
 The attacker holds one real image of each patient, and looks how near the release comes to it: the largest similarity to
 any released image, and how far that is above what other real images reach, since some images are near to everything.
 Where a system inverts identity, a patient's own released images are the farthest: the same is asked of the negative
-similarity, and V2 says for each statistic which direction tells more.
-
-==================  ==============================================  ==============================================
-release             members                                         non-members
-==================  ==============================================  ==============================================
-of one or k         patients with a source other than the image     patients without a source
-sources             held
-of a generator      half of the patients that it was trained on;    patients of the judged cohort
-                    the other half is asked for on V2
-==================  ==============================================  ==============================================
-
-The image held is one by hash; a member of a generator's training set is held by an image that it was trained on.
-Released images that were made from the very image held are not looked at. Where more than half of the patients are
-among the sources, as in a release of a whole cohort, patients are left out with all released images that they are a
-source of, in the order of a hash, until half of the patients are in none that remains.
+similarity, and V2 says for each statistic which direction tells more. ``fusion`` weighs both statistics of all
+attackers on V2. Members and non-members: :mod:`gmia_monai.attacks.presence_cases`.
 
 An attacker that has itself learned from images of the generator's training patients embeds them otherwise than those of
 strangers, and would tell them apart by noise. In generated releases the similarities of each image held are therefore
@@ -27,165 +14,33 @@ figure: the AUC of the same statistic where real images of other people, of the 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels, TooLittleDataError
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
-from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
-from gmia_monai.data.cohort import Cohort
+from gmia_monai.attacks.presence_cases import PresenceCase, halves, presence_case
+from gmia_monai.attacks.seeds import checked_seeds, embedding_attackers
+from gmia_monai.attacks.weighing import CrossFitted, LogOdds
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap_figures
+from gmia_monai.metrics.intervals import intervals_over_seeds, patient_counts
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
-__all__ = ["PresenceAttack", "PresenceCase", "presence_case", "presence_scores"]
+__all__ = ["PresenceAttack", "presence_scores"]
 
 _STATISTICS = ("largest", "standardised")
 _DIRECTIONS = (1.0, -1.0)
-_SPLIT_SEED = 0
+_FUSION = "fusion"
 _FALSE_POSITIVES = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class PresenceCase:
-    """What is asked of a release.
-
-    Attributes:
-        patients: identifiers of the patients that are asked for.
-        held: the real image that the attacker holds of each, in [0, 1].
-        member: whether the patient is among the sources of ``images``, or was one that the generator learned from.
-        images: positions of the released images that are attacked.
-        own: whether a released image was made from the very image held; those pairs are not looked at.
-        of_one_sort: whether members are patients like the others but for the release; False where attackers, too, may
-            have learned from them.
-    """
-
-    patients: tuple[str, ...]
-    held: Pixels
-    member: Bool[np.ndarray, "p"]
-    images: Int[np.ndarray, "r"]
-    own: Bool[np.ndarray, "r p"]
-    of_one_sort: bool = True
-
-
-def presence_case(judged: Judged, members: RealImages | None = None, seed: int = _SPLIT_SEED) -> PresenceCase:
-    """Members, non-members and the image that is held of each.
-
-    The image held of a patient is one by hash; a member of a release with sources has another one among them.
-    Non-members of such a release, too, must have two images: so both kinds are patients of one sort.
-
-    Args:
-        judged: the release.
-        members: images that a generator was trained on; asked of generated releases alone.
-        seed: of the hash that chooses images and patients.
-
-    Raises:
-        UsageError: ``GM-U324`` where either kind has fewer than two patients, or ``members`` lack.
-    """
-    case = _generated_case(judged, members, seed) if judged.release.kind == "generated" else _sourced_case(judged, seed)
-    n_members, n_others = int(case.member.sum()), int((~case.member).sum())
-    if min(n_members, n_others) < 2:
-        raise TooLittleDataError(
-            "GM-U324",
-            "presence needs patients with two images who are among the sources, and such who are not",
-            got=f"{n_members} and {n_others}",
-            next_step="give --real more patients than were released",
-        )
-    return case
-
-
-def _sourced_case(judged: Judged, seed: int) -> PresenceCase:
-    cohort, release = judged.real.cohort, judged.release
-    patients_of = release.source_patients(cohort)
-    counts = np.bincount(cohort.patient_index)
-    held = _held(cohort, np.flatnonzero(counts >= 2), seed)
-    gone = _left_out(patients_of, sorted(held, key=lambda p: _hash(cohort.patients[p], seed)))
-    images = [i for i in range(len(release)) if i not in gone]
-    named = {p for i in images for p in patients_of[i]}
-    present = {p for i in images for p in patients_of[i] & held.keys() if held[p] not in release.sources[i]}
-    asked = [p for p in held if p in present or p not in named]
-    column = {held[p]: k for k, p in enumerate(asked)}
-    own = np.zeros((len(images), len(asked)), dtype=bool)
-    for row, i in enumerate(images):
-        own[row, [column[s] for s in release.sources[i] if s in column]] = True
-    return PresenceCase(
-        tuple(cohort.patients[p] for p in asked),
-        judged.real.pixels[[held[p] for p in asked]],
-        np.array([p in present for p in asked], dtype=bool),
-        np.array(images, dtype=np.int64),
-        own,
-    )
-
-
-def _left_out(patients_of: Sequence[set[int]], patients: Sequence[int]) -> set[int]:
-    """Released images that go, with one patient after the other, until at most half of the patients remain."""
-    images_of: dict[int, list[int]] = {p: [] for p in patients}
-    for i, sources in enumerate(patients_of):
-        for p in sources & images_of.keys():
-            images_of[p].append(i)
-    remaining = {p: len(images) for p, images in images_of.items() if images}
-    gone: set[int] = set()
-    for p in patients:
-        if 2 * len(remaining) <= len(patients) + 1:
-            break
-        for i in images_of[p]:
-            if i in gone:
-                continue
-            gone.add(i)
-            for q in patients_of[i] & remaining.keys():
-                remaining[q] -= 1
-                if not remaining[q]:
-                    del remaining[q]
-    return gone
-
-
-def _generated_case(judged: Judged, members: RealImages | None, seed: int) -> PresenceCase:
-    if members is None:
-        raise TooLittleDataError(
-            "GM-U324",
-            "presence in a generated release needs images that the generator was trained on",
-            next_step="give images of the training role",
-        )
-    sides = (members, judged.real)
-    held = [list(_held(side.cohort, range(len(side.cohort.patients)), seed).values()) for side in sides]
-    n = [len(h) for h in held]
-    return PresenceCase(
-        sum((side.cohort.patients for side in sides), ()),
-        np.concatenate([side.pixels[h] for side, h in zip(sides, held, strict=True)]),
-        np.repeat([True, False], n),
-        np.arange(len(judged.release)),
-        np.zeros((len(judged.release), sum(n)), dtype=bool),
-        of_one_sort=False,
-    )
-
-
-def _held(cohort: Cohort, patients: Iterable[int], seed: int) -> dict[int, int]:
-    """For each of these patients the position of the image that the attacker holds."""
-    positions: dict[int, list[int]] = {int(p): [] for p in patients}
-    for i, p in enumerate(cohort.patient_index.tolist()):
-        if p in positions:
-            positions[p].append(i)
-    return {p: min(found, key=lambda i: _hash(cohort[i].key, seed)) for p, found in positions.items()}
-
-
-def _halves(real: RealImages, seed: int) -> tuple[RealImages, RealImages]:
-    """The images of two halves of the patients, by hash."""
-    patients = real.cohort.patients
-    order = sorted(range(len(patients)), key=lambda p: _hash(patients[p], seed))
-    first = np.isin(real.cohort.patient_index, order[: len(order) // 2])
-    return real.take(np.flatnonzero(first)), real.take(np.flatnonzero(~first))
-
-
-def _hash(text: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big")
+# Twenty statistics that see much the same, and some hundred patients: the penalty is to be felt.
+_INVERSE_PENALTY = 0.1
 
 
 def presence_scores(
@@ -220,6 +75,10 @@ class _Chosen:
     sign: float
     auc: float
 
+    def scores(self, of_seed: Float[np.ndarray, "p 2"]) -> Float[np.ndarray, "p"]:
+        """Scores of a statistic in both directions to one that is higher for members."""
+        return self.sign * of_seed[:, _DIRECTIONS.index(self.direction)]
+
 
 class PresenceAttack:
     """Presence by each attacker that embeds images; direction, sign, statistic and attacker are chosen on V2.
@@ -243,30 +102,37 @@ class PresenceAttack:
         self._knowledge: AttackerKnowledge | None = None
         self._members: tuple[RealImages | None, RealImages | None] = (None, None)
         self._chosen: dict[tuple[str, str], _Chosen] = {}
+        self._fused: list[CrossFitted] = []
+        self._fused_auc = 0.5
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits the attackers, and looks on V2 which statistic of which attacker finds most, in which direction and with
-        which sign.
+        which sign, and what all together find of patients whom they were not weighed on.
 
         Raises:
             UsageError: ``GM-U324`` as :func:`presence_case`.
         """
         self._knowledge = knowledge
-        self._members = (None, None) if knowledge.members is None else _halves(knowledge.members.real, _SPLIT_SEED)
+        self._members = (None, None) if knowledge.members is None else halves(knowledge.members.real)
         case = presence_case(knowledge.choice, self._members[0])
         self._fitted = embedding_attackers(self.attackers, self.seeds, knowledge)
-        released = knowledge.choice.release.pixels[case.images]
-        for name, fitted in self._fitted.items():
-            similarity = [_similarity(attacker, released, case) for attacker in fitted]
-            for statistic in _STATISTICS:
-                aucs = {d: _mean_auc(similarity, case, statistic, d) for d in _DIRECTIONS}
-                direction = max(aucs, key=lambda d: abs(aucs[d] - 0.5))
-                sign = 1.0 if aucs[direction] >= 0.5 else -1.0
-                self._chosen[name, statistic] = _Chosen(direction, sign, aucs[direction])
+        found = self._statistics(knowledge.choice.release.pixels[case.images], case)
+        self._chosen = {
+            (name, statistic): _choose([table[:, k] for table in found], case.member)
+            for k, (name, statistic) in enumerate(self._columns)
+        }
+        patients = np.arange(len(case.patients))
+        self._fused = [
+            CrossFitted(lambda rows, table=table: _Fused(table[rows], case.member[rows]), case.member, patients)
+            for table in found
+        ]
+        left_out = [fused.left_out(table, patients) for fused, table in zip(self._fused, found, strict=True)]
+        self._fused_auc = _mean_auc(left_out, case.member)
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """``presence_auc.<statistic>.<attacker>.v1`` in the direction and with the sign of V2,
-        ``presence_tpr_at_fpr_1pct`` where there are enough non-members, and ``presence_auc.worst.v1``.
+        """``presence_auc.<statistic>.<attacker>.v1`` in the direction and with the sign of V2, ``presence_auc.fusion``
+        of all of them, ``presence_tpr_at_fpr_1pct`` of each where there are enough non-members, and
+        ``presence_auc.worst.v1``. The limits of an AUC rest on all patients, those of a TPR on the members.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U324`` as :func:`presence_case`.
@@ -275,59 +141,120 @@ class PresenceAttack:
             raise UsageError("GM-U311", "the presence attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         case = presence_case(judged, self._members[1])
-        released = judged.release.pixels[case.images]
-        worst = max(self._chosen, key=lambda key: abs(self._chosen[key].auc - 0.5))
+        found = self._scored(self._statistics(judged.release.pixels[case.images], case))
+        unreleased = {}
+        if judged.release.kind == "generated":
+            unreleased = self._of_others(self._knowledge.choice.real.pixels, case)
+        worst = self._worst()
         results = []
-        for name, fitted in self._fitted.items():
-            similarity = [_similarity(attacker, released, case) for attacker in fitted]
-            for statistic in _STATISTICS:
-                chosen = self._chosen[name, statistic]
-                found = self._intervals(similarity, case, statistic, chosen, context)
-                extra = {
-                    "direction": chosen.direction,
-                    "sign": chosen.sign,
-                    "auc_on_choice": round(chosen.auc, 6),
-                    "n_seeds": len(self.seeds),
-                    "members": int(case.member.sum()),
-                    "non_members": int((~case.member).sum()),
-                    "released_images": len(case.images),
-                }
-                if judged.release.kind == "generated":
-                    others = self._knowledge.choice.real.pixels
-                    extra["auc_of_unreleased"] = round(_of_others(fitted, others, case, statistic, chosen), 6)
-                results += _lines(found, case, f"{statistic}.{name}", name, context, extra)
-                if (name, statistic) == worst:
-                    extra = extra | {"attacker": name, "statistic": statistic}
-                    results += _lines(found, case, "worst", "worst", context, extra)
+        for key, scores in found.items():
+            intervals = self._intervals(scores, case.member, context)
+            extra: dict[str, object] = {"n_seeds": len(self.seeds)}
+            if key in self._chosen:
+                name, statistic = key
+                label, chosen = f"{statistic}.{name}", self._chosen[key]
+                extra |= {"direction": chosen.direction, "sign": chosen.sign, "auc_on_choice": round(chosen.auc, 6)}
+            else:
+                name, statistic, label = _FUSION, "all", _FUSION
+                extra |= {"auc_on_choice": round(self._fused_auc, 6), "n_statistics": len(self._columns)}
+            extra |= {
+                "members": int(case.member.sum()),
+                "non_members": int((~case.member).sum()),
+                "released_images": len(case.images),
+            }
+            if key in unreleased:
+                extra["auc_of_unreleased"] = round(unreleased[key], 6)
+            results += _lines(intervals, case, label, name, context, extra)
+            if key == worst:
+                extra = extra | {"attacker": name, "statistic": statistic}
+                results += _lines(intervals, case, "worst", "worst", context, extra)
         return results
 
+    @property
+    def _columns(self) -> list[tuple[str, str]]:
+        return [(name, statistic) for name in self._fitted for statistic in _STATISTICS]
+
+    def _worst(self) -> tuple[str, str]:
+        """What found most on V2."""
+        alone = {key: max(chosen.auc, 1.0 - chosen.auc) for key, chosen in self._chosen.items()}
+        best = max(alone, key=lambda key: alone[key])
+        return (_FUSION, "") if self._fused_auc > alone[best] else best
+
+    def _statistics(self, released: Pixels, case: PresenceCase) -> list[Float64[np.ndarray, "p k 2"]]:
+        """For each seed: of each patient each statistic of each attacker in either direction."""
+        tables = []
+        for i in range(len(self.seeds)):
+            columns = []
+            for fitted in self._fitted.values():
+                similarity = _similarity(fitted[i], released, case)
+                both = [presence_scores(direction * similarity, case.own) for direction in _DIRECTIONS]
+                columns += [np.stack([found[statistic] for found in both], axis=1) for statistic in _STATISTICS]
+            tables.append(np.stack(columns, axis=1))
+        return tables
+
+    def _scored(
+        self, tables: Sequence[Float64[np.ndarray, "p k 2"]]
+    ) -> dict[tuple[str, str], list[Float[np.ndarray, "p"]]]:
+        """Scores of each seed, higher for members, of each statistic of each attacker and of all together."""
+        found = {
+            key: [self._chosen[key].scores(table[:, k]) for table in tables] for k, key in enumerate(self._columns)
+        }
+        fused = [fused.all(table) for fused, table in zip(self._fused, tables, strict=True)]
+        return found | {(_FUSION, ""): fused}
+
+    def _of_others(self, others: Pixels, case: PresenceCase) -> dict[tuple[str, str], float]:
+        """AUCs with other images in the place of the release."""
+        no_own = np.zeros((len(others), len(case.patients)), dtype=bool)
+        instead = replace(case, images=np.arange(len(others)), own=no_own)
+        found = self._scored(self._statistics(others, instead))
+        return {key: _mean_auc(scores, case.member) for key, scores in found.items()}
+
     def _intervals(
-        self,
-        similarity: Sequence[Float[np.ndarray, "r p"]],
-        case: PresenceCase,
-        statistic: str,
-        chosen: _Chosen,
-        context: RunContext,
+        self, scores: Sequence[Float[np.ndarray, "p"]], member: Bool[np.ndarray, "p"], context: RunContext
     ) -> dict[str, Interval]:
         """Means over seeds of the figures that the number of non-members allows."""
-        scores = [chosen.sign * presence_scores(chosen.direction * s, case.own)[statistic] for s in similarity]
-        measured = SortedScores(scores[0], case.member).tar_at_far(_FALSE_POSITIVES).reason is None
-        figures = ["presence_auc", *(["presence_tpr_at_fpr_1pct"] if measured else [])]
+        measured = SortedScores(scores[0], member).tar_at_far(_FALSE_POSITIVES).reason is None
+        counts = patient_counts(len(member), self.n_boot, context.seed)
+        known: list[tuple[np.ndarray, np.ndarray]] = []
+        for of_seed in scores:  # an attacker without chance is asked once
+            again = [table for other, table in known if np.array_equal(other, of_seed)]
+            known.append((of_seed, again[0] if again else _resampled(of_seed, member, counts, measured)))
+        found = np.stack([table for _, table in known], axis=1)
+        intervals = {"presence_auc": intervals_over_seeds(found[..., :1], len(member))[0]}
+        if measured:
+            intervals["presence_tpr_at_fpr_1pct"] = intervals_over_seeds(found[..., 1:], int(member.sum()))[0]
+        return intervals
 
-        def statistics(of_seed: Float[np.ndarray, "p"]) -> Statistics:
-            ordered = SortedScores(of_seed, case.member)
 
-            def found(w: Float[np.ndarray, "p"]) -> list[float]:
-                curve = ordered.curve(w)
-                return [curve.auc(), *([curve.tar_at_far(_FALSE_POSITIVES).value] if measured else [])]
+class _Fused:
+    """All statistics as one: of each the direction that tells more, then :class:`LogOdds`."""
 
-            return found
+    def __init__(self, table: Float64[np.ndarray, "p k 2"], member: Bool[np.ndarray, "p"]) -> None:
+        auc = [[abs(SortedScores(scores, member).auc() - 0.5) for scores in both.T] for both in table.swapaxes(0, 1)]
+        self._direction: Int[np.ndarray, "k"] = np.argmax(auc, axis=1)
+        effective = min(member.sum(), (~member).sum())
+        self._odds = LogOdds(self._told(table), member, np.ones(len(member)), float(effective), _INVERSE_PENALTY)
 
-        patients = np.arange(len(case.patients))
-        intervals = patient_bootstrap_figures(
-            shared_statistics(scores, statistics), patients, self.n_boot, context.seed
-        )
-        return dict(zip(figures, intervals, strict=True))
+    def _told(self, table: Float64[np.ndarray, "p k 2"]) -> Float64[np.ndarray, "p k"]:
+        return table[:, np.arange(table.shape[1]), self._direction]
+
+    def __call__(self, table: Float64[np.ndarray, "p k 2"]) -> Float64[np.ndarray, "p"]:
+        """Log odds of a member."""
+        return self._odds(self._told(table))
+
+
+def _resampled(
+    scores: Float[np.ndarray, "p"],
+    member: Bool[np.ndarray, "p"],
+    counts: Float[np.ndarray, "rows p"],
+    with_rate: bool,
+) -> Float64[np.ndarray, "rows figures"]:
+    """AUC, and TPR where it is measured, under each resample's weights."""
+    ordered, found = SortedScores(scores, member), []
+    for weights in counts:
+        curve = ordered.curve(weights)
+        found.append([curve.auc(), *([curve.tar_at_far(_FALSE_POSITIVES).value] if with_rate else [])])
+    return np.array(found)
 
 
 def _similarity(attacker: EmbeddingAttacker, released: Pixels, case: PresenceCase) -> Float[np.ndarray, "r p"]:
@@ -339,23 +266,14 @@ def _similarity(attacker: EmbeddingAttacker, released: Pixels, case: PresenceCas
     return (similarity - similarity.mean(axis=0)) / np.maximum(similarity.std(axis=0), 1e-12)
 
 
-def _mean_auc(
-    similarity: Sequence[Float[np.ndarray, "r p"]], case: PresenceCase, statistic: str, direction: float
-) -> float:
-    """Over seeds, of a statistic in a direction, not signed."""
-    scores = [presence_scores(direction * s, case.own)[statistic] for s in similarity]
-    return float(np.mean([SortedScores(s, case.member).auc() for s in scores]))
+def _mean_auc(per_seed: Sequence[Float[np.ndarray, "p"]], member: Bool[np.ndarray, "p"]) -> float:
+    return float(np.mean([SortedScores(scores, member).auc() for scores in per_seed]))
 
 
-def _of_others(
-    fitted: Sequence[EmbeddingAttacker], others: Pixels, case: PresenceCase, statistic: str, chosen: _Chosen
-) -> float:
-    """The signed AUC with other images in the place of the release."""
-    no_own = np.zeros((len(others), len(case.patients)), dtype=bool)
-    instead = replace(case, images=np.arange(len(others)), own=no_own)
-    similarity = [_similarity(attacker, others, instead) for attacker in fitted]
-    auc = _mean_auc(similarity, instead, statistic, chosen.direction)
-    return auc if chosen.sign > 0 else 1.0 - auc
+def _choose(per_seed: Sequence[Float[np.ndarray, "p 2"]], member: Bool[np.ndarray, "p"]) -> _Chosen:
+    aucs = {d: _mean_auc([both[:, i] for both in per_seed], member) for i, d in enumerate(_DIRECTIONS)}
+    direction = max(aucs, key=lambda d: abs(aucs[d] - 0.5))
+    return _Chosen(direction, 1.0 if aucs[direction] >= 0.5 else -1.0, aucs[direction])
 
 
 def _lines(

@@ -8,8 +8,6 @@ else, always in the same way, does not help itself.
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +16,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from gmia_monai.attacks.refit_pair import RefitPair
 from gmia_monai.attacks.training import Schedule, train
 from gmia_monai.errors import UsageError
-from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.transforms.augmentation import BatchAugmentation
 
-__all__ = ["RefitPair", "RefitRecipe", "Side", "refit"]
+__all__ = ["RefitRecipe", "Side", "refit"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,13 @@ class RefitRecipe(Schedule):
 
     Attributes:
         patients: patients a batch; each gives one image to either side.
+        matched: share of the batches whose patients, as far as there are enough, are of one stratum: strangers of the
+            same sex, with the same view, are what an attacker is asked to tell apart.
         shift_px, rotate_deg, zoom, contrast, erase_prob: random changes, drawn for each image by itself.
     """
 
     patients: int = 48
+    matched: float = 0.5
     shift_px: int = 4
     rotate_deg: float = 6.0
     zoom: float = 0.08
@@ -63,51 +64,19 @@ class Side:
         pixels: the images.
         patient: patient of each, in numbers that both sides share.
         exposure: radiograph behind each, in numbers that both sides share.
+        stratum: what images are matched by, as a number; None: they all are of one.
     """
 
     pixels: Float[np.ndarray, "n 1 h w"]
     patient: Int[np.ndarray, "n"]
     exposure: Int[np.ndarray, "n"]
+    stratum: Int[np.ndarray, "n"] | None = None
 
     def of_patients(self, patients: Int[np.ndarray, "p"]) -> Side:
         """Only the images of some patients."""
         kept = np.isin(self.patient, patients)
-        return Side(self.pixels[kept], self.patient[kept], self.exposure[kept])
-
-
-class RefitPair(nn.Module):
-    """A network for either side, and what compares their embeddings.
-
-    Args:
-        network: ``IdentityNet`` or ``SiameseVerifier``, copied.
-        shared: one network for both sides.
-    """
-
-    def __init__(self, network: nn.Module, shared: bool) -> None:
-        super().__init__()
-        self.released = copy.deepcopy(network).requires_grad_(True)
-        self.real = self.released if shared else copy.deepcopy(network).requires_grad_(True)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
-        self.sign: Tensor
-        self.register_buffer("sign", torch.tensor(1.0))
-
-    def compare(self, a: Tensor, b: Tensor) -> Tensor:
-        """Score of pairs of embeddings, higher for one person."""
-        if isinstance(self.released, SiameseVerifier):
-            return self.sign * self.released.compare(a, b)
-        return self.sign * F.cosine_similarity(a, b, dim=-1)
-
-    def turn(self) -> None:
-        """Reads scores the other way round: where a system inverts identity, the start is then a good one, not the
-        worst."""
-        self.sign.neg_()
-
-    def matrix(self, released: Tensor, real: Tensor) -> Tensor:
-        """Scaled score of each released image with each of the other side, ``[b, b]``."""
-        a, b = self.released(released), self.real(real)
-        scores = self.compare(a[:, None], b[None, :])
-        factor = 1.0 if isinstance(self.released, SiameseVerifier) else self.log_scale.exp().clamp(max=64.0)
-        return scores * factor
+        stratum = None if self.stratum is None else self.stratum[kept]
+        return Side(self.pixels[kept], self.patient[kept], self.exposure[kept], stratum)
 
 
 def refit(
@@ -120,6 +89,7 @@ def refit(
     validate: Callable[[RefitPair], float] | None = None,
     device: str = "cpu",
     to_source: bool = False,
+    name: str = "refit",
 ) -> RefitPair:
     """Trains a pair of networks in place and gives back the best by ``validate``, the first one included.
 
@@ -135,6 +105,7 @@ def refit(
         validate: a figure that is better when higher; None keeps the last network.
         device: where it runs.
         to_source: only images of one exposure meet.
+        name: word in the log.
 
     Raises:
         UsageError: ``GM-U314`` where fewer than two patients stand on both sides.
@@ -142,23 +113,20 @@ def refit(
     partners = _partners(released, other, to_source)
     if len(partners) < 2:
         raise UsageError("GM-U314", "too few patients on both sides", got=len(partners), expected="at least 2")
-    patients = list(partners)
-    weight = np.sqrt([len(partners[p]) for p in patients])
-    weight /= weight.sum()
+    batches = _Batches(partners, other.stratum, recipe)
     augment = recipe.augmentation()
     pair.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_of(rng: np.random.Generator) -> Tensor:
-        n = min(recipe.patients, len(patients))
-        drawn = [partners[patients[d]] for d in rng.choice(len(patients), size=n, replace=False, p=weight)]
-        i, j = np.array([pairs[rng.integers(len(pairs))] for pairs in drawn]).T
+        i, j = batches.draw(rng).T
+        n = len(i)
         mirrored = (torch.rand(n, 1, 1, 1) < 0.5).to(device)
         sides = (augment(torch.from_numpy(x).to(device)) for x in (released.pixels[i], other.pixels[j]))
         logits = pair.matrix(*(torch.where(mirrored, x.flip(-1), x) for x in sides))
         target = torch.arange(n, device=device)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
-    train(pair, loss_of, recipe, seed, None if validate is None else partial(validate, pair), name="refit")
+    train(pair, loss_of, recipe, seed, None if validate is None else partial(validate, pair), name)
     return pair
 
 
@@ -176,3 +144,47 @@ def _partners(released: Side, other: Side, to_source: bool = False) -> dict[int,
         # An image beside itself would teach nothing at all.
         found[patient] = two or [(i, j) for i, j in pairs if released is not other]
     return {patient: pairs for patient, pairs in found.items() if pairs}
+
+
+class _Batches:
+    """Draws one pair each of many patients.
+
+    Args:
+        partners: pairs of each patient.
+        stratum: of the images of the other side; None: all are of one.
+        recipe: how many, and how often of one stratum.
+    """
+
+    def __init__(
+        self, partners: dict[int, list[tuple[int, int]]], stratum: Int[np.ndarray, "n"] | None, recipe: RefitRecipe
+    ) -> None:
+        self.partners = partners
+        self.recipe = recipe
+        self._strata: list[dict[int, list[tuple[int, int]]]] = []
+        for number in [] if stratum is None else np.unique(stratum):
+            inside = {p: [pair for pair in pairs if stratum[pair[1]] == number] for p, pairs in partners.items()}
+            inside = {p: pairs for p, pairs in inside.items() if pairs}
+            if len(inside) > 1:
+                self._strata.append(inside)
+
+    def draw(self, rng: np.random.Generator) -> Int[np.ndarray, "b 2"]:
+        """Positions (released, other), each of another patient; of a stratum that is too small, all of its patients and
+        others beside them."""
+        n = min(self.recipe.patients, len(self.partners))
+        drawn: dict[int, list[tuple[int, int]]] = {}
+        if self._strata and rng.random() < self.recipe.matched:
+            size = np.array([len(inside) for inside in self._strata])
+            drawn = _some(self._strata[rng.choice(len(size), p=size / size.sum())], n, rng)
+        if len(drawn) < n:
+            drawn |= _some({p: pairs for p, pairs in self.partners.items() if p not in drawn}, n - len(drawn), rng)
+        return np.array([pairs[rng.integers(len(pairs))] for pairs in drawn.values()])
+
+
+def _some(
+    partners: dict[int, list[tuple[int, int]]], n: int, rng: np.random.Generator
+) -> dict[int, list[tuple[int, int]]]:
+    """So many patients, or all: those with more pairs more often."""
+    patients = list(partners)
+    weight = np.sqrt([len(partners[p]) for p in patients])
+    drawn = rng.choice(len(patients), size=min(n, len(patients)), replace=False, p=weight / weight.sum())
+    return {patients[d]: partners[patients[d]] for d in drawn}

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gmia_monai.attacks.refit import RefitPair, Side
+from gmia_monai.attacks.refit import Side
+from gmia_monai.attacks.refit_pair import RefitPair
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import load_weights, save_weights
 
@@ -27,7 +28,10 @@ def refit_key(facts: Mapping[str, object], *sides: Side) -> str:
     """
     digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
     for side in sides:
-        for array in (side.pixels, side.patient, side.exposure):
+        for array in (side.pixels, side.patient, side.exposure, side.stratum):
+            if array is None:
+                digest.update(b"none")
+                continue
             digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

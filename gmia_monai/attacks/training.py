@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,6 +74,7 @@ def train(
     ]
     optimizer = torch.optim.AdamW(groups, lr=schedule.lr)
     rng = np.random.default_rng(seed)
+    started = time.monotonic()
     best, best_state = -math.inf, None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -80,7 +82,9 @@ def train(
             if validate is not None and (step % schedule.validate_every == 0 or step == schedule.steps):
                 module.eval()
                 figure = validate()
-                _log.info("%s: step %d of %d, validation %.4f", name, step, schedule.steps, figure)
+                per_step = (time.monotonic() - started) / max(step, 1)
+                left = f", {per_step * (schedule.steps - step):.0f} s left" if step else ""
+                _log.info("%s: step %d of %d, validation %.4f%s", name, step, schedule.steps, figure, left)
                 if figure > best:
                     best, best_state = figure, copy.deepcopy(module.state_dict())
             if step == schedule.steps:

@@ -1,7 +1,8 @@
-"""Refitting finds what a fixed permutation of pixels hides; averaging and owning help; budgets and refusals."""
+"""Refitting finds what a fixed permutation of pixels hides; averaging helps; budgets and refusals."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 import torch
 from attack_cohorts import SIZE, flat, judged, knowledge, real_images, released
 
-from gmia_monai.attacks.attackers import ATTACKERS, make_attackers
+from gmia_monai.attacks.attackers import ATTACKERS, adaptive, make_attackers
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.attackers.owner import OwnerAttacker
+from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import Judged
-from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
+from gmia_monai.attacks.refit import RefitRecipe, refit
+from gmia_monai.attacks.refit_pair import RefitPair
+from gmia_monai.attacks.refit_store import RefitStore
 from gmia_monai.data.cohort import Cohort, ImageRecord
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.data.threats import threat_pairs
@@ -40,11 +43,11 @@ PLAIN = RefitRecipe(
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, list[Path]]:
     folder = tmp_path_factory.mktemp("attackers")
-    arguments = {"image_size": SIZE, "architecture": "small", "embedding_dim": 32}
+    arguments = {"image_size": SIZE, "architecture": "small", "embedding_dim": 32, "two_views": True}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_network(folder / "arcface.safetensors", IdentityNet(**arguments), arguments)
-        save_network(folder / "siamese.safetensors", SiameseVerifier(features=16), {"features": 16})
+        save_network(folder / "siamese.safetensors", SiameseVerifier(features=64), {"features": 64})
     return {"arcface": [folder / "arcface.safetensors"], "snn": [folder / "siamese.safetensors"]}
 
 
@@ -99,27 +102,6 @@ def test_the_same_seed_gives_the_same_attacker_and_noise_teaches_nothing(weights
         scores.append(attacker.score(case, threat_pairs(case.real.cohort, "T3", "random"), "T3"))
         assert abs(_auc(attacker, case) - 0.5) < 0.12
     assert np.array_equal(scores[0], scores[1]) and not np.array_equal(scores[0], scores[2])
-
-
-def test_refitting_leaves_the_state_of_the_random_generator():
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    pair = RefitPair(IdentityNet(SIZE, "small", 8), shared=True)
-    torch.manual_seed(3)
-    side = released_side(released(real_images("a"), "unchanged"))
-    refit(pair, side, side, recipe=RefitRecipe(steps=2, patients=4), seed=0)
-    assert torch.equal(torch.rand(1), expected)
-
-
-def test_images_of_one_exposure_meet_only_where_there_are_no_others():
-    from gmia_monai.attacks.refit import _partners  # noqa: PLC0415
-
-    pixels = np.zeros((4, 1, 8, 8), np.float32)
-    side = Side(pixels, np.array([0, 0, 1, 2]), np.arange(4))
-    other = Side(pixels[:3], np.array([0, 0, 1]), np.array([0, 1, 2]))
-    assert _partners(side, other) == {0: [(0, 1), (1, 0)], 1: [(2, 2)]}
-    assert _partners(side, side) == {0: [(0, 1), (1, 0)]}, "an image beside itself teaches nothing"
-    assert _partners(side, other, to_source=True) == {0: [(0, 0), (1, 1)], 1: [(2, 2)]}, "sources alone"
 
 
 def test_a_budget_takes_fewer_patients(weights):
@@ -215,26 +197,6 @@ def test_several_releases_of_an_image_are_averaged(weights):
     assert _auc(attacker, many) > _auc(attacker, one) + 0.02
 
 
-def test_the_owner_compares_like_with_like(weights):
-    """A keyed shuffle of pixels that keeps nothing an encoder could learn from few patients, yet is always the same."""
-    order = np.random.default_rng(0).permutation(SIZE * SIZE)
-
-    def anonymize(pixels: np.ndarray, seed: int) -> np.ndarray:
-        return pixels.reshape(len(pixels), -1)[:, order].reshape(pixels.shape)
-
-    def case(name: str) -> Judged:
-        real = real_images(name)
-        return Judged(real, Release("shuffled", anonymize(real.pixels, 0), tuple((i,) for i in range(len(real)))))
-
-    known = knowledge("unchanged")
-    known = type(known)(known.training, case("a"), case("v"), known.frozen, anonymize)
-    owner = OwnerAttacker(weights["arcface"], RefitRecipe(steps=4, patients=8), n_releases=1)
-    owner.fit(known, 0)
-    assert _auc(owner, case("t")) > 0.95
-    with pytest.raises(UsageError, match="GM-U318"):
-        OwnerAttacker(weights["arcface"]).fit(knowledge("unchanged"), 0)
-
-
 def test_every_name_makes_its_attacker(weights):
     makers = make_attackers(["adaptive_cross_snn", *ATTACKERS], weights["arcface"], weights["snn"])
     for name, make in makers.items():
@@ -252,10 +214,8 @@ def test_every_name_makes_its_attacker(weights):
 
 # -- what is refitted once ---------------------------------------------------------------------------------------------
 def test_attackers_with_the_same_refit_share_it(weights, monkeypatch):
-    import gmia_monai.attacks.attackers.adaptive as module
-
     calls = []
-    monkeypatch.setattr(module, "refit", lambda pair, *a, **k: calls.append(k["seed"]) or pair)
+    monkeypatch.setattr(adaptive, "refit", lambda pair, *a, **k: calls.append(k["seed"]) or pair)
     known = knowledge("unchanged", anonymize=lambda pixels, seed: pixels)
     makers = make_attackers(["adaptive_cross", "averaging", "owner", "adaptive_released"], weights["arcface"])
     for make in makers.values():
@@ -265,7 +225,7 @@ def test_attackers_with_the_same_refit_share_it(weights, monkeypatch):
     assert len(calls) == 3
 
 
-def test_a_system_that_inverts_identity_gives_the_refit_a_good_start(weights):
+def test_a_system_that_inverts_identity_gives_the_refit_a_good_start(weights, monkeypatch):
     """Where the farthest match is the right one, the score is turned before the first update."""
     network = load_network(weights["arcface"][0])
     pair = RefitPair(network, shared=False)
@@ -276,8 +236,51 @@ def test_a_system_that_inverts_identity_gives_the_refit_a_good_start(weights):
     # Identity at the far side of the encoder: refitted for no update at all, the attacker must be right already.
     attacker = AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", RefitRecipe(steps=1, patients=4, lr=0.0))
     attacker._validate = lambda pair, found: 0.1 if pair.sign > 0 else 0.9  # type: ignore[method-assign]
+    monkeypatch.setattr(adaptive, "use_best_maps", lambda *_: (None, 0.8))
     attacker.fit(knowledge("negative"), 0)
     assert attacker.compare(a[:1], a[:1]).item() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(("kind", "system"), [("arcface", "rolled"), ("snn", "negative")])
+def test_a_refit_starts_where_the_linear_attacker_is(weights, kind, system):
+    """Where a linear map of the embeddings undoes the system, nobody who learns more ends below it on V2."""
+    known = _rolled_knowledge() if system == "rolled" else knowledge(system)
+    pairs = threat_pairs(known.choice.real.cohort, "T1", "matched", known.choice.released, 20)
+
+    def on_v2(attacker) -> float:
+        attacker.fit(known, 0)
+        return roc_auc(attacker.score(known.choice, pairs, "T1"), pairs.same, pairs.weight)
+
+    plain = on_v2(TrainedAttacker(kind, weights[kind]))
+    linear = on_v2(LinearAttacker("linear", weights[kind]))
+    assert linear > max(plain, 1.0 - plain) + 0.05
+    still = RefitRecipe(steps=1, patients=4, lr=0.0, bfloat16=False)
+    start = AdaptiveAttacker("adaptive_cross", weights[kind], "real", still)
+    assert on_v2(start) == pytest.approx(linear, abs=1e-3)
+    moving = AdaptiveAttacker("adaptive_cross", weights[kind], "real", replace(PLAIN, steps=4, validate_every=2))
+    assert on_v2(moving) >= linear - 1e-3
+
+
+def test_released_images_among_themselves_have_one_map(weights):
+    still = RefitRecipe(steps=1, patients=4, lr=0.0)
+    attacker = AdaptiveAttacker("adaptive_released", weights["arcface"], "released", still)
+    attacker.fit(_rolled_knowledge(), 0)
+    assert attacker.embed_real is attacker.embed_released
+    linear = LinearAttacker("linear", weights["arcface"])
+    linear.fit(_rolled_knowledge(), 0)
+    choice = _rolled_knowledge().choice
+    assert _auc(attacker, choice, "T3") >= _auc(linear, choice, "T3") - 0.02
+
+
+def test_the_start_is_part_of_what_a_refit_is_kept_under(weights, monkeypatch):
+    """Other real images give other discriminants, and so another start."""
+    calls = []
+    monkeypatch.setattr(adaptive, "refit", lambda pair, *a, **k: calls.append(k["name"]) or pair)
+    store = RefitStore()
+    for training in (real_images("s", 16), real_images("s", 16), real_images("s", 12)):
+        known = replace(knowledge("unchanged"), training=training)
+        AdaptiveAttacker("adaptive_cross", weights["arcface"], "real", PLAIN, store=store).fit(known, 2)
+    assert calls == ["refit adaptive_cross, seed 2"] * 2
 
 
 def test_refitting_to_the_source_finds_the_source(weights):

@@ -67,7 +67,7 @@ def test_training_pairs_are_counted_as_a_loop_counts_them():
 
 
 def test_more_releases_teach_more(arcface):
-    attack = _attack(arcface, steps=40)
+    attack = _attack(arcface, steps=60)
     known = knowledge("unchanged")
     attack.fit(AttackerKnowledge(known.training, _rolled("a"), _rolled("v"), known.frozen))
     *curve, gain = attack.score(_rolled("t"), CONTEXT)

@@ -1,4 +1,4 @@
-"""The linear attacker: rings, is silent, undoes what is linear; its discriminants beside scikit-learn's."""
+"""The linear attacker: rings, is silent, undoes what is linear."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from attack_cohorts import SIZE, flat, judged, knowledge, real_images
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.attackers.linear import LinearAttacker, _discriminants
+from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.base import Judged
 from gmia_monai.data.release import Release
 from gmia_monai.data.threats import threat_pairs
@@ -60,19 +59,6 @@ def test_the_linear_attacker_rings_and_is_silent(system):
     attacker.fit(knowledge(system), 0)
     auc = _auc(attacker, judged(system))
     assert abs(auc - 0.5) < 0.1 if system == "noise" else auc > 0.95
-
-
-def test_discriminants_are_those_of_an_independent_library():
-    rng = np.random.default_rng(0)
-    person = np.repeat(np.arange(12), 30)
-    x = rng.standard_normal((12, 6))[person] * [3, 2, 1, 0.5, 0.2, 0.1] + rng.standard_normal((360, 6)) @ rng.random(
-        (6, 6)
-    )
-    x -= x.mean(0)
-    ours = _discriminants(x, person, 1e-9)[:, :3]
-    theirs = LinearDiscriminantAnalysis(solver="eigen").fit(x, person).scalings_[:, :3]
-    for a, b in zip(ours.T, theirs.T, strict=True):
-        assert abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_the_linear_attacker_needs_an_encoder(weights):

@@ -8,7 +8,8 @@ import torch
 from attack_cohorts import SIZE, real_images, released
 
 from gmia_monai.attacks.attackers.adaptive import real_side, released_side
-from gmia_monai.attacks.refit import RefitPair, Side
+from gmia_monai.attacks.refit import Side
+from gmia_monai.attacks.refit_pair import RefitPair
 from gmia_monai.attacks.refit_store import RefitStore, refit_key
 from gmia_monai.errors import IntegrityError
 from gmia_monai.networks import IdentityNet

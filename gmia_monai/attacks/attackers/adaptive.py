@@ -4,6 +4,9 @@
 PriCheXy-Net's evaluation is trained (Packhäuser et al., MICCAI 2023); ``adaptive_cross`` learns released images beside
 real ones of the patient, ``adaptive_source`` beside their very sources, both with a network for either side. Where an
 image has several sources, it is an image of each of their patients.
+
+A refit starts from whichever is best on V2: the network as it is, its scores turned, or the network behind the linear
+maps that the ``linear`` attacker solves for. So it has to end at least where that attacker is.
 """
 
 from __future__ import annotations
@@ -13,19 +16,24 @@ from dataclasses import asdict
 from functools import partial
 
 import numpy as np
+from jaxtyping import Int
+from torch import nn
 
 from gmia_monai.attacks.attackers.base import CosineScore, EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
+from gmia_monai.attacks.attackers.linear import use_best_maps
 from gmia_monai.attacks.attackers.trained import load_attacker_network
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
-from gmia_monai.attacks.refit import RefitPair, RefitRecipe, Side, refit
+from gmia_monai.attacks.linear_maps import LinearMaps, linear_maps
+from gmia_monai.attacks.refit import RefitRecipe, Side, refit
+from gmia_monai.attacks.refit_pair import RefitPair
 from gmia_monai.attacks.refit_store import RefitStore, refit_key
+from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.inferers.autocast import computes_bfloat16
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.identity import IdentityNet
-from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import sha256_of
 
@@ -37,12 +45,20 @@ def released_side(judged: Judged) -> Side:
     without any is left out."""
     pairs = [(i, s) for i, sources in enumerate(judged.release.sources) for s in sources]
     image, source = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return Side(judged.release.pixels[image], judged.real.cohort.patient_index[source], source)
+    cohort = judged.real.cohort
+    return Side(judged.release.pixels[image], cohort.patient_index[source], source, _strata(cohort)[source])
 
 
 def real_side(judged: Judged) -> Side:
     """The real images behind a release."""
-    return Side(judged.real.pixels, judged.real.cohort.patient_index, np.arange(len(judged.real)))
+    cohort = judged.real.cohort
+    return Side(judged.real.pixels, cohort.patient_index, np.arange(len(cohort)), _strata(cohort))
+
+
+def _strata(cohort: Cohort) -> Int[np.ndarray, "n"]:
+    """A number for each folder, sex and view."""
+    known: dict[tuple[str, str, str], int] = {}
+    return np.array([known.setdefault((r.folder, r.sex, r.view), len(known)) for r in cohort], dtype=np.int64)
 
 
 def within_budget(side: Side, max_patients: int | None, seed: int) -> Side:
@@ -112,27 +128,56 @@ class AdaptiveAttacker(EmbeddingAttacker):
             "recipe": asdict(self.recipe),
             "seed": seed,
             "choice": [knowledge.choice.release.content_hash, knowledge.choice.real.content_hash],
+            "start": ["linear", knowledge.training.content_hash],
         }
         if not self.two_views:
             facts["two_views"] = False
         key = refit_key(facts, released, other)
         pair = RefitPair(network, shared=shared).to(self.device)
         if not self.store.fill(key, pair):
-            validate = partial(self._validate, found=self._validation(knowledge.choice))
-            if validate(pair) < 0.5:
-                pair.turn()
+            found = self._validation(knowledge.choice)
+            self._start(pair, network, knowledge, released, found)
             refit(
                 pair,
                 released,
                 other,
                 recipe=self.recipe,
                 seed=seed,
-                validate=validate,
+                validate=partial(self._validate, found=found),
                 device=self.device,
                 to_source=self.against == "source",
+                name=f"refit {self.name}, seed {seed}",
             )
             self.store.keep(key, pair)
         self._take(pair)
+
+    def _start(
+        self,
+        pair: RefitPair,
+        network: nn.Module,
+        knowledge: AttackerKnowledge,
+        released: Side,
+        found: Callable[[], float],
+    ) -> None:
+        """Brings the pair to the best start on V2."""
+        plain = self._validate(pair, found)
+        if plain < 0.5:
+            pair.turn()
+            plain = 1.0 - plain
+        if len(np.unique(released.patient)) < 2:  # the refit says why not
+            return
+        embed = NetworkEmbedder(network, device=self.device)
+        candidates = linear_maps(
+            embed(knowledge.training.pixels),
+            knowledge.training.cohort.patient_index,
+            embed(released.pixels),
+            embed(knowledge.own.real.pixels)[released.exposure],
+        )
+        if pair.real is pair.released:
+            candidates = (LinearMaps(maps.released, maps.released) for maps in candidates)
+        maps, linear = use_best_maps(self, embed, candidates, found)
+        if linear > plain:
+            pair.place(maps)
 
     def _validation(self, judged: Judged) -> Callable[[], float]:
         """The AUC on V2 of the networks that are in use when it is called."""
@@ -151,8 +196,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         return found()
 
     def _take(self, pair: RefitPair) -> None:
-        siamese = isinstance(pair.released, SiameseVerifier)
-        self.compare = pair.compare if siamese else CosineScore(float(pair.sign))
+        self.compare = pair.compare if pair.by_head else CosineScore(float(pair.sign))
         self.use(
             NetworkEmbedder(pair.released, device=self.device),
             None if pair.real is pair.released else NetworkEmbedder(pair.real, device=self.device),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
 from gmia_monai.data.pairs import Pairs
@@ -98,6 +98,8 @@ class EmbeddingAttacker(ABC):
     Attributes:
         embed_released: embeds released images; set by ``fit``.
         embed_real: embeds real images.
+        offered: whether attacks that only embed images have something from it; False where another attacker embeds
+            alike.
     """
 
     def __init__(self, name: str, compare: Callable[[Tensor, Tensor], Tensor] = cosine_score) -> None:
@@ -105,6 +107,7 @@ class EmbeddingAttacker(ABC):
         self.compare = compare
         self.embed_released: Callable[[Pixels], np.ndarray] | None = None
         self.embed_real: Callable[[Pixels], np.ndarray] | None = None
+        self.offered = True
         self._kept: dict[tuple[str, str], np.ndarray] = {}
 
     @abstractmethod
@@ -138,15 +141,24 @@ class EmbeddingAttacker(ABC):
     @torch.no_grad()
     def compare_positions(self, left: np.ndarray, right: np.ndarray, pairs: Pairs) -> Float64[np.ndarray, "n"]:
         """Score of each pair from embeddings by position."""
-        a, b = torch.from_numpy(left), torch.from_numpy(right)
-        first, second = (torch.from_numpy(p).split(_CHUNK) for p in (pairs.first, pairs.second))
-        scores = [self.compare(a[i], b[j]) for i, j in zip(first, second, strict=True)]
+        device = _device_of(self.compare)
+        a, b = (torch.from_numpy(side).to(device) for side in (left, right))
+        first, second = (torch.from_numpy(p).to(device).split(_CHUNK) for p in (pairs.first, pairs.second))
+        scores = [self.compare(a[i], b[j]).cpu() for i, j in zip(first, second, strict=True)]
         return torch.cat(scores).double().numpy() if scores else np.zeros(0)
 
     @torch.no_grad()
     def compare_all(self, left: np.ndarray, right: np.ndarray) -> Float64[np.ndarray, "n m"]:
         """Score of each of ``left`` with each of ``right``."""
-        a, b = torch.from_numpy(left).float(), torch.from_numpy(right).float()
+        device = _device_of(self.compare)
+        a, b = (torch.from_numpy(side).float().to(device) for side in (left, right))
         if isinstance(self.compare, CosineScore):
             return self.compare.all(a, b).double().numpy()
-        return torch.cat([self.compare(rows[:, None], b[None]) for rows in a.split(_ROWS)]).double().numpy()
+        return torch.cat([self.compare(rows[:, None], b[None]).cpu() for rows in a.split(_ROWS)]).double().numpy()
+
+
+def _device_of(compare: Callable[[Tensor, Tensor], Tensor]) -> torch.device:
+    """Where a comparison runs: a network's method, where its weights are; anything else on the CPU."""
+    network = getattr(compare, "__self__", compare)
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))

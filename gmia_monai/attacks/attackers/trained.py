@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.base import AttackerKnowledge
@@ -23,7 +21,7 @@ from gmia_monai.typing import PathLike
 __all__ = ["TrainedAttacker", "load_attacker_network"]
 
 
-def load_attacker_network(paths: Sequence[PathLike], seed: int) -> nn.Module:
+def load_attacker_network(paths: Sequence[PathLike], seed: int) -> IdentityNet | SiameseVerifier:
     """The network of one seed.
 
     Args:
