@@ -91,9 +91,13 @@ class VerificationAttack:
         self._breakdown: Breakdown | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2."""
+        """Fits every attacker with every seed, and chooses signs and likelihood ratios on V2.
+
+        Raises:
+            UsageError: ``GM-U317`` where V2 has too few pairs under any threat model.
+        """
         self._knowledge = knowledge
-        pairs = {(t, n): _pairs(knowledge.choice, t, n) for t in self.threats for n in _NEGATIVES}
+        pairs = _all_pairs(knowledge.choice, self.threats)
         for name in self.attackers:
             for seed in self.seeds:
                 attacker = self._fitted[name, seed] = self.attackers.fitted(name, seed, knowledge)
@@ -113,17 +117,16 @@ class VerificationAttack:
         self._knowledge.refuse_overlap(judged)
         self.scores.clear()
         results = []
-        for threat in self.threats:
-            for negatives in _NEGATIVES:
-                pairs = _pairs(judged, threat, negatives)
-                lines: list[Result] = []
-                for name in self.attackers:
-                    scores = [self._fitted[name, seed].score(judged, pairs, threat) for seed in self.seeds]
-                    self.scores[name, threat, negatives] = (pairs, scores)
-                    lines += self._attacker_lines(name, threat, negatives, pairs, scores, context)
-                results += [*lines, self._worst_line(threat, negatives, pairs, lines, context)]
-                _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(list(self.attackers)))
-        if _BROKEN_DOWN in self.threats:
+        known = {threat for _, _, threat, _ in self._chosen}
+        for (threat, negatives), pairs in _all_pairs(judged, [t for t in self.threats if t in known]).items():
+            lines: list[Result] = []
+            for name in self.attackers:
+                scores = [self._fitted[name, seed].score(judged, pairs, threat) for seed in self.seeds]
+                self.scores[name, threat, negatives] = (pairs, scores)
+                lines += self._attacker_lines(name, threat, negatives, pairs, scores, context)
+            results += [*lines, self._worst_line(threat, negatives, pairs, lines, context)]
+            _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(list(self.attackers)))
+        if any(threat == _BROKEN_DOWN for _, threat, _ in self.scores):
             self._breakdown = self._broken_down(judged, context)
             results += self._breakdown.results
         return results
@@ -266,16 +269,31 @@ def _figures(
     return found
 
 
-def _pairs(judged: Judged, threat: str, negatives: str) -> Pairs:
-    pairs = threat_pairs(judged.real.cohort, threat, negatives, judged.released)
-    if pairs.n_positives == 0 or pairs.n_negatives == 0:
+def _all_pairs(judged: Judged, threats: Sequence[str]) -> dict[tuple[str, str], Pairs]:
+    """Pairs of each threat model and kind of negatives; threat models that have too few are left out.
+
+    Raises:
+        TooLittleDataError: ``GM-U317`` where nothing is left.
+    """
+    found: dict[tuple[str, str], Pairs] = {}
+    for threat in threats:
+        of_threat = {
+            (threat, negatives): threat_pairs(judged.real.cohort, threat, negatives, judged.released)
+            for negatives in _NEGATIVES
+        }
+        kinds = [p.counted & kind for p in of_threat.values() for kind in (p.same, ~p.same)]
+        if min(kind.sum() for kind in kinds) < 2:
+            _log.warning("threat model %s is left out: too few pairs of one person, or of strangers who match", threat)
+        else:
+            found |= of_threat
+    if not found:
         raise TooLittleDataError(
             "GM-U317",
-            f"no pairs for threat model {threat} with {negatives} negatives",
-            got=f"{pairs.n_positives} of one person, {pairs.n_negatives} of two",
-            next_step="use a cohort with several images of a patient, or leave the threat model out",
+            f"no pairs for threat models {', '.join(threats)}",
+            expected="images of one person, and of strangers of one folder",
+            next_step="use a cohort with several images of a patient",
         )
-    return pairs
+    return found
 
 
 def _choose(scores: np.ndarray, pairs: Pairs) -> _Chosen:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from attack_cohorts import flat, judged, knowledge, real_images, released
@@ -10,8 +12,10 @@ from gmia_monai.attacks import AttackerKnowledge
 from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker, pair_facts
+from gmia_monai.attacks.base import Judged
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
+from gmia_monai.data.release import RealImages
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import ManifestError, UsageError
 from gmia_monai.metrics.results import RunContext
@@ -119,6 +123,28 @@ def test_what_was_fitted_on_v2_is_not_praised_there():
             scores = attack._fitted["blind", seed].score(knowledge("noise").choice, pairs, "T1")
             praised.append(roc_auc(c.ratio(scores), pairs.same, pairs.weight))
         assert np.mean(praised) > 0.52, "as it would look on the pairs that it was fitted on"
+
+
+def test_a_threat_model_without_pairs_is_left_out_alone():
+    def alone(case: Judged) -> Judged:
+        """Nobody else is as old as anybody here, so that no stranger matches; but under T1, some do."""
+        ages = [20.0 + 0.01 * (i % 3) + 6 * (i // 3) for i in range(len(case.real))]
+        records = tuple(replace(r, age=a) for r, a in zip(case.real.cohort.records, ages, strict=True))
+        return Judged(RealImages(replace(case.real.cohort, records=records), case.real.pixels), case.release)
+
+    attack = VerificationAttack(AttackerPool({"frozen": FrozenAttacker}), seeds=(0,), n_boot=5)
+    with pytest.raises(UsageError, match="GM-U317"):
+        attack.fit(replace(knowledge("unchanged"), choice=alone(knowledge("unchanged").choice)))
+    attack.fit(knowledge("unchanged"))
+    with pytest.raises(UsageError, match="GM-U317"):
+        attack.score(alone(judged("unchanged")), CONTEXT)
+
+    def one_each(case: Judged) -> Judged:
+        return released(case.real.take(np.arange(0, len(case.real), 3)), "unchanged")
+
+    table = [r.name for r in attack.score(one_each(judged("unchanged")), CONTEXT)]
+    assert "verification_auc.T2.frozen.v1" in table
+    assert not [name for name in table if ".T1." in name or ".T3." in name], "nobody has two images"
 
 
 def test_metadata_know_which_negatives_they_stand_against():
