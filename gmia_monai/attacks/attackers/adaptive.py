@@ -128,6 +128,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
             "recipe": asdict(self.recipe),
             "seed": seed,
             "choice": [knowledge.choice.release.content_hash, knowledge.choice.real.content_hash],
+            "records": [part.real.cohort.records_hash for part in (knowledge.own, knowledge.choice)],
             "start": ["linear", knowledge.training.content_hash],
         }
         if not self.two_views:
