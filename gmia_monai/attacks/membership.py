@@ -288,6 +288,7 @@ def membership_lines(
     def means(values: Float[ndarray, "n"]) -> Float[ndarray, "p"]:
         return np.asarray(np.bincount(of, values) / np.bincount(of))
 
+    n_members = int(member[first].sum())
     lines = []
     for level, at, kind, who in (("", np.asarray, member, patients), ("_patient", means, member[first], names)):
         shared = {"n_patients": len(names), "n_images": len(patients), "attacker": label}
@@ -300,6 +301,7 @@ def membership_lines(
             who,
             n_boot,
             context.seed,
+            n_patients=[min(n_members, len(names) - n_members), n_members],
         )
         lines.append(context.result(f"membership_auc{level}.{label}.v1", auc, extra=known, **shared))
         reason = SortedScores(at(scores[0]), kind).tar_at_far(0.01).reason

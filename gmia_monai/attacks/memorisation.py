@@ -108,7 +108,8 @@ class MemorisationAttack:
         self._knowledge.refuse_overlap(judged)
         sources = judged.release.source_patients(judged.real.cohort)
         units = _units(sources, judged.real.cohort.patient_index)
-        n, n_units = len(sources), len(np.unique(units[: len(sources)]))
+        n, n_real = len(sources), len(judged.real.cohort.patients)
+        n_units = len(np.unique(units[:n]))
         known = sorted(set().union(*sources))
         results = []
         for name, spaces in self._fitted.items():
@@ -123,6 +124,7 @@ class MemorisationAttack:
                 self.n_boot,
                 context.seed,
                 bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
+                n_patients=[n_units, n_real, min(n_units, n_real)],
             )
             quantiles = np.mean([np.quantile(of_seed, [0.5, 0.95, 1.0]) for of_seed in nearest], axis=0)
             extra = {
