@@ -2,8 +2,8 @@
 
 Membership is asked of an auto-encoder that saw the images of a few patients of S again and again; memorisation is asked
 of releases in which every fifth image is a training image of S, changed as filters of copies are known to miss: noise,
-blur or a shift. The other images are real ones of the judged role, which no generator has seen. Lines go to
-``controls.jsonl``.
+blur, a shift or a mirror image. The other images are real ones of the judged role, which no generator has seen. Lines
+go to ``controls.jsonl``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "noise": lambda x, rng: x + 0.05 * rng.standard_normal(x.shape),
     "blur": lambda x, rng: gaussian_filter(x, (0, 0, 1, 1)),
     "shift": lambda x, rng: np.roll(x, (2, 2), axis=(2, 3)),
+    "mirror": lambda x, rng: x[..., ::-1],
 }
 
 

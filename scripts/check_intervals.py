@@ -25,7 +25,7 @@ from gmia_monai.data.threats import threat_pairs
 from gmia_monai.evaluation.arms import Arm, loss_lines
 from gmia_monai.metrics.classification import score_findings
 from gmia_monai.metrics.intervals import pair_bootstrap, pair_bootstrap_over_seeds, patient_bootstrap, patient_counts
-from gmia_monai.metrics.limits import Interval, rate_interval, wilson_interval
+from gmia_monai.metrics.limits import Interval, wilson_interval
 from gmia_monai.metrics.privacy_risk import Attempts, residual_risk
 from gmia_monai.metrics.results import Result, RunContext, append_results
 from gmia_monai.metrics.verification import SortedScores, roc_auc
@@ -77,8 +77,7 @@ def pair_figure(n_patients: int, noise: float, figure: Callable[[SortedScores, n
         pairs, scores = pair_scores(cohort_of(n_patients, rng), noise, rng)
         table = SortedScores(scores, pairs.same)
         at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight)
-        found = pair_bootstrap(lambda w: figure(table, w), *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
-        return rate_interval(found, pairs.n_positive_patients)
+        return pair_bootstrap(lambda w: figure(table, w), *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
 
     truths = [figure(SortedScores(scores, pairs.same), pairs.weight) for pairs, scores in _large(noise)]
     return Setting(n_patients, draw, float(np.mean(truths)))

@@ -45,7 +45,7 @@ def log_errors(options: argparse.Namespace, pixels: np.ndarray, learned: np.ndar
     for i, inside in enumerate(learned):
         kept, started = folder / f"model_{i:03d}.npy", time.monotonic()
         if not kept.exists():
-            reconstruct = trainer(pixels[inside], options.seed + i)
+            reconstruct = trainer(pixels[inside], options.seed * len(learned) + i)
             part = kept.with_suffix(".part.npy")
             np.save(part, pair_features(pixels, reconstruct(pixels))[:, MSE])
             part.replace(kept)

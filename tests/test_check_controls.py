@@ -22,7 +22,7 @@ def check():
     return module
 
 
-@pytest.mark.parametrize("change", ["exact", "noise", "blur", "shift"])
+@pytest.mark.parametrize("change", ["exact", "noise", "blur", "shift", "mirror"])
 def test_every_fifth_image_is_a_training_image(check, change):
     real, training = real_images("t"), real_images("s")
     release = check.planted(real, training, change, 0)

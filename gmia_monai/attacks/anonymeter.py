@@ -251,13 +251,19 @@ class AnonymeterAttack:
                 guess, truth = shown[name][nearest], truth[rows]
                 asked = truth >= 0
                 right[name].append((guess == truth)[asked])
-                if side is main and asked.any():
-                    prior[name] = (truth == np.bincount(np.maximum(shown[name], 0)).argmax())[asked]
+                if side is main:
+                    prior[name] = (truth == _most_frequent(shown[name]))[asked]
         return {
             name: (_attempts(hits[0]), _attempts(hits[1]), _attempts(prior[name]))
             for name, hits in right.items()
             if len(hits[0]) and len(hits[1])
         }
+
+
+def _most_frequent(classes: Int[np.ndarray, "n"]) -> int:
+    """The class that most records have; -1, which is no class, where none is known."""
+    known = classes[classes >= 0]
+    return int(np.bincount(known).argmax()) if len(known) else -1
 
 
 class _Space:

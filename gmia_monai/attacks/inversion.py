@@ -2,10 +2,14 @@
 
 Its output is judged by the person that it shows: verification against *other* real images of the patient (T1) and
 against the source (T2). One network is in the loss, and another judges: what was trained to please a network says
-nothing under it. The release itself is scored beside the output, by the same judge, each with the sign that it has on
-V2. An inversion that tells no more of the person than the release does is a failed attack, not a safe release; the gain
-over the release, with an interval of its own, says which of the two it was. Where the release tells all, as unchanged
-images do, there is nothing to gain.
+nothing under it. A judge may have grown out of a network like the one in the loss, the Siamese one out of the ArcFace
+one of its seed; so the network in the loss is that of another seed.
+
+The release itself is scored beside the output, by the same judge, each with the sign that it has on V2. An inversion
+that tells no more of the person than the release does is a failed attack, not a safe release; the gain over the
+release, with an interval of its own, says which of the two it was. A judge that is blind to the release makes it easy;
+so the release is scored by whoever tells most of it on V2, too. Where the release tells all, as unchanged images do,
+there is nothing to gain.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import pair_bootstrap_figures, patient_bootstrap_figures
+from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores, roc_auc
 
@@ -49,7 +54,8 @@ class InversionAttack:
     Args:
         attackers: the first of ``snn``, ``arcface`` and ``frozen`` that there is judges; of the others, the first of
             ``arcface`` and ``frozen`` is in the loss. With one of them alone, the loss is on pixels.
-        seeds: of networks, training and attackers; figures are means over them.
+        seeds: of networks, training and attackers; figures are means over them. The network in the loss is that of the
+            next one, after the last that of the first; of a single seed, that of the number after it.
         n_boot: bootstrap resamples.
         schedule: how long each is trained.
         batch_size: images a step.
@@ -78,20 +84,24 @@ class InversionAttack:
         self.device = device
         self._knowledge: AttackerKnowledge | None = None
         self._fitted: list[_Inversion] = []
+        self._best: dict[str, _Reader] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Trains on releases of A; the best by the verification AUC of its output on V2, whichever its sign, is kept,
-        and the signs of output and release are chosen there.
+        and the signs of output and release are chosen there, as is who tells most of the release.
 
         Raises:
             UsageError: ``GM-U303`` for a release without one source an image, ``GM-U326`` without a judge.
         """
         self._knowledge = knowledge
-        self._fitted = [self._trained(knowledge, seed) for seed in self.seeds]
+        self._fitted = [self._trained(knowledge, k) for k in range(len(self.seeds))]
+        self._best = {threat: self._best_reader(knowledge, threat) for threat in _THREATS}
 
-    def _trained(self, knowledge: AttackerKnowledge, seed: int) -> _Inversion:
+    def _trained(self, knowledge: AttackerKnowledge, place: int) -> _Inversion:
+        seed = self.seeds[place]
         judge = self._judge_of(knowledge, seed)
-        in_loss, embed = self._network_of_loss(knowledge, judge, seed)
+        loss_seed = _another_seed(self.seeds, place)
+        in_loss, embed = self._network_of_loss(knowledge, judge, loss_seed)
         released = knowledge.own.release.pixels
         real = knowledge.own.real.pixels[knowledge.own.release.only_source()]
         with torch.random.fork_rng(devices=[]):
@@ -115,7 +125,7 @@ class InversionAttack:
         pairs = {threat: _pairs(choice, threat, 20) for threat in _THREATS}
 
         def auc(pixels: Pixels, threat: str) -> float:
-            return roc_auc(_scores(judge, choice, pixels, pairs[threat]), pairs[threat].same, pairs[threat].weight)
+            return _auc(judge, choice, pixels, pairs[threat])
 
         def validate() -> float:
             found = auc(_invert(network, choice.released_pixels()), "T2")
@@ -127,7 +137,7 @@ class InversionAttack:
         for threat in _THREATS:
             output, release = (-1.0 if auc(pixels, threat) < 0.5 else 1.0 for pixels in sides)
             signs[threat] = (output, release)
-        return _Inversion(network, judge, in_loss, signs)
+        return _Inversion(network, judge, in_loss, None if in_loss is None else loss_seed, signs)
 
     def _judge_of(self, knowledge: AttackerKnowledge, seed: int) -> EmbeddingAttacker:
         names = [name for name in _JUDGES if name in self.attackers]
@@ -135,10 +145,24 @@ class InversionAttack:
             raise UsageError(
                 "GM-U326", "inversion needs an attacker that knows real images", expected="snn, arcface, frozen"
             )
-        judge = self.attackers.fitted(names[0], seed, knowledge)
-        if not isinstance(judge, EmbeddingAttacker):
-            raise UsageError("GM-U326", "inversion needs an attacker that embeds images", got=names[0])
-        return judge
+        return self._embedding(names[0], knowledge, seed)
+
+    def _embedding(self, name: str, knowledge: AttackerKnowledge, seed: int) -> EmbeddingAttacker:
+        attacker = self.attackers.fitted(name, seed, knowledge)
+        if not isinstance(attacker, EmbeddingAttacker):
+            raise UsageError("GM-U326", "inversion needs an attacker that embeds images", got=name)
+        return attacker
+
+    def _best_reader(self, knowledge: AttackerKnowledge, threat: str) -> _Reader:
+        """Who is furthest from chance on the releases of V2, as a mean over seeds, and the sign of each seed there."""
+        choice, pairs = knowledge.choice, _pairs(knowledge.choice, threat, 20)
+        found = []
+        for name in (name for name in _JUDGES if name in self.attackers):
+            readers = tuple(self._embedding(name, knowledge, seed) for seed in self.seeds)
+            aucs = np.array([_auc(reader, choice, choice.released_pixels(), pairs) for reader in readers])
+            signs = tuple(-1.0 if auc < 0.5 else 1.0 for auc in aucs)
+            found.append(_Reader(readers, signs, round(float(np.maximum(aucs, 1.0 - aucs).mean()), 6)))
+        return max(found, key=lambda reader: reader.auc)
 
     def _network_of_loss(
         self, knowledge: AttackerKnowledge, judge: EmbeddingAttacker, seed: int
@@ -154,7 +178,10 @@ class InversionAttack:
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``inversion_auc.<threat>.v1`` of the output, ``inversion_auc_release.<threat>.v1`` of the release itself,
         each signed by V2, and ``inversion_gain.<threat>.v1``, by how much the first is above the second, in [-1, 1];
-        T1 and T2, matched negatives. ``extra["beats_release"]`` of the gain says whether its lower limit is above 0.
+        T1 and T2, matched negatives. ``inversion_auc_release_best.<threat>.v1`` is the release under whichever of
+        ``snn``, ``arcface`` and ``frozen`` tells most of it on V2, by its sign there. ``extra["beats_release"]`` of the
+        gain says whether its lower limit is above 0, ``extra["beats_best_on_release"]`` the same of the gain over that
+        best one, which is ``extra["gain_over_best"]`` with its limits.
         ``inversion_psnr.v1`` is the output's mean PSNR in dB against the source.
 
         Raises:
@@ -191,63 +218,106 @@ class InversionAttack:
     def _lines(
         self, judged: Judged, outputs: Sequence[Pixels], released: Pixels, threat: str, context: RunContext
     ) -> list[Result]:
-        """Output, release and gain under one threat model, from the same resamples."""
-        pairs = _pairs(judged, threat)
-
-        def figures_of(inversion: _Inversion, output: Pixels) -> Statistics:
-            tables = [
-                SortedScores(sign * _scores(inversion.judge, judged, pixels, pairs), pairs.same)
-                for sign, pixels in zip(inversion.signs[threat], (output, released), strict=True)
-            ]
-
-            def figures(weights: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
-                won, before = (table.auc(weights) for table in tables)
-                return won, before, won - before
-
-            return figures
-
+        """Output, release, gain and release at its best under one threat model, from the same resamples."""
+        pairs, best = _pairs(judged, threat), self._best[threat]
         intervals = pair_bootstrap_figures(
-            [figures_of(inversion, output) for inversion, output in zip(self._fitted, outputs, strict=True)],
+            [self._figures(k, judged, outputs[k], released, pairs, threat) for k in range(len(self.seeds))],
             pairs.same,
             pairs.patient_first,
             pairs.patient_second,
             pairs.weight,
             self.n_boot,
             context.seed,
-            bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
+            bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
         )
-        gain = intervals[2]
+        _, _, gain, _, over_best = intervals
         first = self._fitted[0]
-        shared = {"attacker_seeds": list(self.seeds), "network_in_loss": first.in_loss}
+        shared = {
+            "attacker_seeds": list(self.seeds),
+            "network_in_loss": first.in_loss,
+            "loss_seed": [inversion.loss_seed for inversion in self._fitted],
+        }
         signs = [list(inversion.signs[threat]) for inversion in self._fitted]
-        extras: tuple[dict[str, object], ...] = (
-            {"sign": [output for output, _ in signs]},
-            {"sign": [release for _, release in signs]},
-            {"signs": signs, "beats_release": bool(gain.low > _ROUNDING)},
+        gains: dict[str, object] = {
+            "signs": signs,
+            "beats_release": bool(gain.low > _ROUNDING),
+            "beats_best_on_release": bool(over_best.low > _ROUNDING),
+            "best_on_release": best.name,
+            "gain_over_best": [round(x, 6) if np.isfinite(x) else None for x in over_best],
+        }
+        lines: tuple[tuple[str, Interval, str, dict[str, object]], ...] = (
+            ("auc", intervals[0], first.judge.name, {"sign": [output for output, _ in signs]}),
+            ("auc_release", intervals[1], first.judge.name, {"sign": [release for _, release in signs]}),
+            ("gain", gain, first.judge.name, gains),
+            (
+                "auc_release_best",
+                intervals[3],
+                best.name,
+                {"sign": list(best.signs), "auc_on_choice": round(best.auc, 6)},
+            ),
         )
-        names = ("inversion_auc", "inversion_auc_release", "inversion_gain")
         return [
             context.result(
-                f"{name}.{threat}.v1",
+                f"inversion_{name}.{threat}.v1",
                 interval,
                 n_patients=pairs.n_positive_patients,
                 n_images=int(judged.released.sum()),
                 negatives="matched",
-                attacker=first.judge.name,
+                attacker=attacker,
                 extra=shared | extra,
             )
-            for name, interval, extra in zip(names, intervals, extras, strict=True)
+            for name, interval, attacker, extra in lines
         ]
+
+    def _figures(
+        self, k: int, judged: Judged, output: Pixels, released: Pixels, pairs: Pairs, threat: str
+    ) -> Statistics:
+        """Of one seed: AUC of the output, of the release, the difference, the release at its best, the difference."""
+        inversion, best = self._fitted[k], self._best[threat]
+        by_output, by_release = inversion.signs[threat]
+        asked = (
+            (inversion.judge, by_output, output),
+            (inversion.judge, by_release, released),
+            (best.attackers[k], best.signs[k], released),
+        )
+        tables = [SortedScores(sign * _scores(who, judged, pixels, pairs), pairs.same) for who, sign, pixels in asked]
+
+        def figures(weights: Float[np.ndarray, "n"]) -> tuple[float, ...]:
+            won, before, at_best = (table.auc(weights) for table in tables)
+            return won, before, won - before, at_best, won - at_best
+
+        return figures
 
 
 @dataclass(frozen=True, eq=False)
 class _Inversion:
-    """A trained inversion, its judge, the name of the network in its loss, and the signs of output and release."""
+    """A trained inversion, its judge, name and seed of the network in its loss, and the signs of output and release."""
 
     network: BasicUNet
     judge: EmbeddingAttacker
     in_loss: str | None
+    loss_seed: int | None
     signs: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """An attacker that looks at the release itself: the one of each seed, its sign on V2, and the mean AUC there."""
+
+    attackers: tuple[EmbeddingAttacker, ...]
+    signs: tuple[float, ...]
+    auc: float
+
+    @property
+    def name(self) -> str:
+        """As the protocol has it."""
+        return self.attackers[0].name
+
+
+def _another_seed(seeds: Sequence[int], place: int) -> int:
+    """The next seed that is another one, from the first again after the last; the number after it where all are one."""
+    others = [seed for seed in (*seeds[place + 1 :], *seeds[:place]) if seed != seeds[place]]
+    return others[0] if others else seeds[place] + 1
 
 
 @torch.no_grad()
@@ -273,6 +343,10 @@ def _psnr(output: Pixels, real: Pixels) -> Float[np.ndarray, "n"]:
 
 def _pairs(judged: Judged, threat: str, negatives_per_positive: int = 50) -> Pairs:
     return threat_pairs(judged.real.cohort, threat, "matched", judged.released, negatives_per_positive)
+
+
+def _auc(judge: EmbeddingAttacker, judged: Judged, pixels: Pixels, pairs: Pairs) -> float:
+    return roc_auc(_scores(judge, judged, pixels, pairs), pairs.same, pairs.weight)
 
 
 def _scores(judge: EmbeddingAttacker, judged: Judged, pixels: Pixels, pairs: Pairs) -> Float[np.ndarray, "n"]:

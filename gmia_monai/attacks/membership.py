@@ -8,11 +8,17 @@ of Shokri et al. (IEEE S&P 2017), ``supervised`` one that is told the known memb
 What the attacker's own encoder remembers of S is no fault of the release. So each line has, as a control, the AUC of
 the same signal where the released images are exchanged for real ones of A, and the worst signal is the one that finds
 most beyond its control. ``auc_without_release`` in each line is that control: the chance of this very attack, at the
-line's own level, images or patients. It need not be 0.5, since members and non-members are different people.
+line's own level, images or patients. It need not be 0.5, since members and non-members are different people. By how
+much the release is above it is ``membership_gain``, with an interval from the same resamples.
+
+The attacker looks for the nearest among all images that were released, the control among as many real ones of A as
+there are: fewer, see ``pool_sizes``. To draw as few of the released ones would hide most copies from the attacker, so
+that figures keep them all; ``auc_with_equal_pools`` says what would be found among so few.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +40,10 @@ from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
 __all__ = ["MembershipAttack", "membership_lines"]
+
+_FPR = 0.01
+_FALSE_POSITIVES = 5  # expected of non-member patients at that rate, at the least
+_NON_MEMBERS_NEEDED = math.ceil(_FALSE_POSITIVES / _FPR)
 
 Part = tuple[Judged, Int[ndarray, "n"]]
 """A release and the positions of the real images that are asked about."""
@@ -197,6 +207,8 @@ class MembershipAttack:
         pool = Pool.of([asked.members, knowledge.own, knowledge.choice, judged])
         found, member, patients = self._signals(parts, pool)
         control, _, _ = self._signals(parts, None)
+        n_blank = len(self._fitted[0].observer.blank)
+        as_few, _, _ = self._signals(parts, pool.drawn(n_blank, self.seeds[0]))
         folders = np.array([part.real.cohort[int(i)].folder for part, of in parts for i in of])
         worst = max(self._chosen, key=lambda name: self._chosen[name].found)
         results = []
@@ -209,6 +221,8 @@ class MembershipAttack:
                 "sign": chosen.signs,
                 "auc_on_choice": round(float(np.mean(chosen.aucs)), 6),
                 "auc_within_folder": round(float(np.mean([_auc_within(folders, s, member) for s in signed])), 6),
+                "auc_with_equal_pools": round(_mean_auc(chosen.signs, as_few[name], member), 6),
+                "pool_sizes": {"released": len(pool.pixels), "without_release": n_blank},
                 "attacker_seeds": list(self.seeds),
             }
             for label in [name, "worst"] if name == worst else [name]:
@@ -270,7 +284,8 @@ def membership_lines(
     without_release: Sequence[Float[ndarray, "n"]] | None = None,
 ) -> list[Result]:
     """``membership_auc.<label>.v1`` and ``membership_tpr_at_fpr_1pct.<label>.v1``, and both with ``_patient`` after the
-    figure for the mean over the images of a patient.
+    figure for the mean over the images of a patient. The rate is given where at least five of the non-member patients
+    are expected to be called members, of whom there must be 500, at either level: their images are not independent.
 
     Args:
         label: last part of the names, and the attacker.
@@ -281,13 +296,18 @@ def membership_lines(
         n_boot: bootstrap resamples.
         extra: of every line.
         without_release: what the scores would be without the release; the mean of their AUCs becomes
-            ``auc_without_release`` in ``extra``, of images or of patients as the line is.
+            ``auc_without_release`` in ``extra``, of images or of patients as the line is, and the difference to it
+            ``membership_gain.<label>.v1``, in [-1, 1], from the same resamples.
     """
     names, first, of = np.unique(patients, return_index=True, return_inverse=True)
 
     def means(values: Float[ndarray, "n"]) -> Float[ndarray, "p"]:
         return np.asarray(np.bincount(of, values) / np.bincount(of))
 
+    n_members = int(member[first].sum())
+    n_others = len(names) - n_members
+    extra = extra | {"non_member_patients": n_others, "non_member_patients_needed": _NON_MEMBERS_NEEDED}
+    fewer, compared = min(n_members, n_others), [scores] if without_release is None else [scores, without_release]
     lines = []
     for level, at, kind, who in (("", np.asarray, member, patients), ("_patient", means, member[first], names)):
         shared = {"n_patients": len(names), "n_images": len(patients), "attacker": label}
@@ -295,24 +315,39 @@ def membership_lines(
         if without_release is not None:
             alone = [SortedScores(at(of_seed), kind).auc() for of_seed in without_release]
             known["auc_without_release"] = round(float(np.mean(alone)), 6)
-        auc, tpr = patient_bootstrap_figures(
-            shared_statistics([at(of_seed) for of_seed in scores], lambda values, kind=kind: _figures(values, kind)),
+        rows = [np.stack([at(part) for part in of_seed]) for of_seed in zip(*compared, strict=True)]
+        auc, tpr, *gain = patient_bootstrap_figures(
+            shared_statistics(rows, lambda both, kind=kind: _figures(both, kind)),
             who,
             n_boot,
             context.seed,
+            bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)][: len(compared) + 1],
+            n_patients=[fewer, n_members, fewer][: len(compared) + 1],
         )
         lines.append(context.result(f"membership_auc{level}.{label}.v1", auc, extra=known, **shared))
-        reason = SortedScores(at(scores[0]), kind).tar_at_far(0.01).reason
-        if reason is not None:
-            tpr, known = Interval(np.nan, np.nan, np.nan), known | {"reason": reason}
+        lines += [context.result(f"membership_gain{level}.{label}.v1", g, extra=known, **shared) for g in gain]
+        if n_others < _NON_MEMBERS_NEEDED:
+            tpr = Interval(np.nan, np.nan, np.nan)
+            known = known | {"reason": f"{n_others} non-member patients, {_NON_MEMBERS_NEEDED} needed"}
         lines.append(context.result(f"membership_tpr_at_fpr_1pct{level}.{label}.v1", tpr, extra=known, **shared))
     return lines
 
 
-def _figures(values: Float[ndarray, "n"], member: Bool[ndarray, "n"]) -> Statistics:
-    """AUC, and TPR at FPR 1 %."""
-    table = SortedScores(values, member)
-    return lambda weights: (table.auc(weights), table.tar_at_far(0.01, weights, 0.0).value)
+def _figures(rows: Float[ndarray, "k n"], member: Bool[ndarray, "n"]) -> Statistics:
+    """AUC, TPR at FPR 1 %, and, of two rows of scores, by how much the AUC is above that of the second."""
+    first, *others = (SortedScores(row, member) for row in rows)
+
+    def figures(weights: Float[ndarray, "n"]) -> tuple[float, ...]:
+        curve = first.curve(weights)
+        auc = curve.auc()
+        return auc, curve.tar_at_far(_FPR).value, *(auc - other.auc(weights) for other in others)
+
+    return figures
+
+
+def _mean_auc(signs: Sequence[float], scores: Sequence[Float[ndarray, "n"]], member: Bool[ndarray, "n"]) -> float:
+    """Over seeds, of signed scores."""
+    return float(np.mean([SortedScores(sign * s, member).auc() for sign, s in zip(signs, scores, strict=True)]))
 
 
 def _auc_within(folders: ndarray, scores: Float[ndarray, "n"], member: Bool[ndarray, "n"]) -> float:

@@ -99,6 +99,13 @@ class Pool:
                 place += 1
         return cls(np.concatenate([part.release.pixels for part in parts]), made_from)
 
+    def drawn(self, n: int, seed: int) -> Pool:
+        """Some of the images, drawn at random; all where there are no more."""
+        kept = np.random.default_rng(seed).permutation(len(self.pixels))[:n].tolist()
+        place = {image: k for k, image in enumerate(kept)}
+        made_from = {name: [place[i] for i in images if i in place] for name, images in self.made_from.items()}
+        return Pool(self.pixels[kept], made_from)
+
 
 def nearest_released(
     candidates: Float[ndarray, "n d"],

@@ -5,6 +5,9 @@ that the generator has never seen: a released image counts as a copy where it is
 a small share of the held-out images are. Held-out images of people who are not in the training set set the scale, so
 that the rate of false alarms is chosen, not hoped for (compare Carlini et al., USENIX Security 2023, section 4).
 
+Pixels know a copy only where it lies on its original. So each image, released or held out, is compared in all places up
+to two pixels away and as its mirror image, and the nearest of these counts; held-out images get as many tries.
+
 Copies among the held-out images of the judged role are what is expected by chance; what the release has beyond them is
 the figure that an alarm reads. Images are drawn by patient: a released image goes with the patients it was made from,
 and stands alone where it was made from nobody's.
@@ -12,8 +15,9 @@ and stands alone where it was made from nobody's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -27,20 +31,66 @@ from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import Result, RunContext
 
-__all__ = ["MemorisationAttack", "nearest_similarity", "pixel_features"]
+__all__ = ["MemorisationAttack", "inner_features", "nearest_original", "nearest_similarity", "pixel_features"]
 
 _SIDE = 16
+_SHIFT = 2
 _CHUNK = 512
+_IMAGES = 16
 _UNITS = {"one_to_one": "patient", "k_to_one": "set of source patients", "generated": "released image"}
+Nearness = Callable[[Pixels], Float[ndarray, "n"]]
+"""Maps images to the similarity of each with the nearest training image."""
 
 
 def pixel_features(pixels: Pixels) -> Float[ndarray, "n d"]:
-    """Images averaged down to 16 x 16, without mean and contrast: a copy that was shifted or dimmed stays near."""
+    """Images averaged down to 16 x 16, without mean and contrast: a copy that was dimmed or blurred stays near."""
     n, _, h, w = pixels.shape
     small = pixels[:, 0, : h // _SIDE * _SIDE, : w // _SIDE * _SIDE]
-    small = small.reshape(n, _SIDE, h // _SIDE, _SIDE, w // _SIDE).mean(axis=(2, 4)).reshape(n, -1)
-    small = small - small.mean(axis=1, keepdims=True)
-    return np.asarray(small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12))
+    return _unit(small.reshape(n, _SIDE, h // _SIDE, _SIDE, w // _SIDE).mean(axis=(2, 4)))
+
+
+def _unit(images: Float[ndarray, "n p q"]) -> Float[ndarray, "n d"]:
+    """Rows without mean, of length 1."""
+    rows = images.reshape(len(images), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+def inner_features(pixels: Pixels, moves: Sequence[int] = (0,)) -> Float[ndarray, "v d"]:
+    """Means over blocks of a sixteenth of the side, without mean and contrast, of what is two pixels from the edge: no
+    move by two pixels takes it out of the image.
+
+    Args:
+        pixels: at least 16 pixels a side.
+        moves: numbers of pixels, at most two, that the images are moved by: all images for each move down and each
+            move right, in this order.
+    """
+    h, w = pixels.shape[2:]
+    rows, columns = h // _SIDE, w // _SIDE
+    # the mean of the block that starts at each pixel: every move is a choice of some of them
+    means = sum(pixels[:, 0, k : h - rows + 1 + k] for k in range(rows)) / rows
+    means = sum(means[:, :, k : w - columns + 1 + k] for k in range(columns)) / columns
+    down, right = (
+        [slice(_SHIFT + k, _SHIFT + k + (side - 2 * _SHIFT) // block * block, block) for k in moves]
+        for side, block in ((h, rows), (w, columns))
+    )
+    return _unit(np.concatenate([means[:, i, j] for i, j in product(down, right)]))
+
+
+def nearest_original(pixels: Pixels, originals: Float[ndarray, "m d"]) -> Float[ndarray, "n"]:
+    """Correlation of each image with the nearest original, wherever the image lies best: up to two pixels up, down,
+    left and right, as it is and mirrored.
+
+    Args:
+        pixels: the images.
+        originals: :func:`inner_features` of the others.
+    """
+    moves, parts = range(-_SHIFT, _SHIFT + 1), []
+    for i in range(0, len(pixels), _IMAGES):
+        some = pixels[i : i + _IMAGES]
+        nearest = (inner_features(np.concatenate([some, some[..., ::-1]]), moves) @ originals.T).max(axis=1)
+        parts.append(nearest.reshape(-1, len(some)).max(axis=0))
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def nearest_similarity(features: Float[ndarray, "n d"], others: Float[ndarray, "m d"]) -> Float[ndarray, "n"]:
@@ -86,13 +136,19 @@ class MemorisationAttack:
             raise UsageError("GM-U325", "memorisation needs the images that the generator was trained on (role S)")
         self._knowledge = knowledge
         training, held_out = knowledge.training.pixels[roles == TRAINING_ROLE], knowledge.choice.real.pixels
-        self._fitted = {"pixels": [_Space.of(pixel_features, pixel_features, training, held_out, self.false_alarms)]}
+        originals = inner_features(training)
+
+        def by_pixels(pixels: Pixels) -> Float[ndarray, "n"]:
+            return nearest_original(pixels, originals)
+
+        self._fitted = {"pixels": [_Space.of(by_pixels, by_pixels, held_out, self.false_alarms)]}
         for name, of_seeds in embedding_attackers(self.attackers, self.seeds, knowledge).items():
             self._fitted[name] = []
             for attacker in of_seeds:
                 assert attacker.embed_real is not None and attacker.embed_released is not None
-                space = _Space.of(attacker.embed_real, attacker.embed_released, training, held_out, self.false_alarms)
-                self._fitted[name].append(space)
+                known = attacker.embed_real(training)
+                near = (_nearness(embed, known) for embed in (attacker.embed_real, attacker.embed_released))
+                self._fitted[name].append(_Space.of(*near, held_out, self.false_alarms))
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``memorised_share.<by>.v1``, the share of released images that count as copies, with that of real held-out
@@ -108,12 +164,13 @@ class MemorisationAttack:
         self._knowledge.refuse_overlap(judged)
         sources = judged.release.source_patients(judged.real.cohort)
         units = _units(sources, judged.real.cohort.patient_index)
-        n, n_units = len(sources), len(np.unique(units[: len(sources)]))
+        n, n_real = len(sources), len(judged.real.cohort.patients)
+        n_units = len(np.unique(units[:n]))
         known = sorted(set().union(*sources))
         results = []
         for name, spaces in self._fitted.items():
-            nearest = [space.nearest(space.embed_released(judged.release.pixels)) for space in spaces]
-            held_out = [space.nearest(space.embed_real(judged.real.pixels)) for space in spaces]
+            nearest = [space.of_released(judged.release.pixels) for space in spaces]
+            held_out = [space.of_real(judged.real.pixels) for space in spaces]
             copies = [
                 np.concatenate(both) > space.threshold for *both, space in zip(nearest, held_out, spaces, strict=True)
             ]
@@ -123,6 +180,7 @@ class MemorisationAttack:
                 self.n_boot,
                 context.seed,
                 bounds=[(0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)],
+                n_patients=[n_units, n_real, min(n_units, n_real)],
             )
             quantiles = np.mean([np.quantile(of_seed, [0.5, 0.95, 1.0]) for of_seed in nearest], axis=0)
             extra = {
@@ -151,24 +209,19 @@ class MemorisationAttack:
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """Features in which nearness is measured, those of the training images, and how near a copy is at least."""
+    """How near real and released images come to a training image, and how near a copy is at least."""
 
-    embed_real: Embed
-    embed_released: Embed
-    training: Float[ndarray, "m d"]
+    of_real: Nearness
+    of_released: Nearness
     threshold: float
 
     @classmethod
-    def of(
-        cls, embed_real: Embed, embed_released: Embed, training: Pixels, held_out: Pixels, false_alarms: float
-    ) -> _Space:
-        features = embed_real(training)
-        near = nearest_similarity(embed_real(held_out), features)
-        return cls(embed_real, embed_released, features, float(np.quantile(near, 1.0 - false_alarms)))
+    def of(cls, of_real: Nearness, of_released: Nearness, held_out: Pixels, false_alarms: float) -> _Space:
+        return cls(of_real, of_released, float(np.quantile(of_real(held_out), 1.0 - false_alarms)))
 
-    def nearest(self, features: Float[ndarray, "n d"]) -> Float[ndarray, "n"]:
-        """Cosine of each image with the nearest training image."""
-        return nearest_similarity(features, self.training)
+
+def _nearness(embed: Embed, training: Float[ndarray, "m d"]) -> Nearness:
+    return lambda pixels: nearest_similarity(embed(pixels), training)
 
 
 def _shares(copies: Bool[ndarray, "m"], n: int) -> Statistics:

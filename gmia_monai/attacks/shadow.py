@@ -158,7 +158,9 @@ class Shadow:
 
     @classmethod
     def train_all(cls, real: RealImages, trainer: TrainShadow, n_models: int, seed: int) -> tuple[Shadow, ...]:
-        """Trains shadows on halves of the patients of ``real``.
+        """Trains shadows on halves of the patients of ``real``, which ``seed`` draws.
+
+        Shadow ``i`` is trained with the seed ``seed * n_models + i``: two attackers have no initialisation in common.
 
         Raises:
             UsageError: ``GM-U343`` as :func:`patient_halves`, or where a model changes the size of an image.
@@ -166,7 +168,7 @@ class Shadow:
         patients = np.array([record.patient_id for record in real.cohort])
         shadows = []
         for i, inside in enumerate(patient_halves(patients, n_models, seed)):
-            reconstruct = trainer(real.pixels[inside], seed + i)
+            reconstruct = trainer(real.pixels[inside], seed * n_models + i)
             out = reconstruct(real.pixels[:1])
             if out.shape != real.pixels[:1].shape:
                 raise UsageError(

@@ -200,6 +200,7 @@ def patient_bootstrap_figures(
     seed: int = 0,
     level: float = 0.95,
     bounds: Bounds | Sequence[Bounds] = (0.0, 1.0),
+    n_patients: Sequence[int] | None = None,
 ) -> list[Interval]:
     """As :func:`pair_bootstrap_figures`, for statistics of images.
 
@@ -211,6 +212,8 @@ def patient_bootstrap_figures(
         level: coverage.
         bounds: smallest and largest value of the statistics, or of each; limits stay within. Infinite ones where
             there is none.
+        n_patients: patients that each statistic rests on: those of one class for a rate of that class, those of the
+            smaller one for an AUC. None: all.
 
     Returns:
         one interval a statistic.
@@ -220,14 +223,15 @@ def patient_bootstrap_figures(
     """
     names, member = np.unique(np.asarray(patients), return_inverse=True)
     drawn = (counts[member] for counts in _draws(len(names), n_boot, seed))
-    return _over_seeds(statistics, np.ones(len(member)), drawn, len(names), level, bounds)
+    resting_on = len(names) if n_patients is None else n_patients
+    return _over_seeds(statistics, np.ones(len(member)), drawn, resting_on, level, bounds)
 
 
 def _over_seeds(
     statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
     base: Float[np.ndarray, "n"],
     drawn: Iterator[Float[np.ndarray, "n"]],
-    n_patients: int,
+    n_patients: int | Sequence[int],
     level: float,
     bounds: Bounds | Sequence[Bounds],
 ) -> list[Interval]:
@@ -243,7 +247,7 @@ def _over_seeds(
 
 def intervals_over_seeds(
     found: Float[np.ndarray, "rows seeds k"],
-    n_patients: int,
+    n_patients: int | Sequence[int],
     level: float = 0.95,
     bounds: Bounds | Sequence[Bounds] = (0.0, 1.0),
 ) -> list[Interval]:
@@ -257,7 +261,7 @@ def intervals_over_seeds(
     Args:
         found: each statistic of each seed, the first row on all data, the others on resamples. Seeds with the same
             values throughout are one network: more seeds than weights files repeat some.
-        n_patients: patients that were drawn.
+        n_patients: patients that the statistics rest on, or each does.
         level: coverage.
         bounds: smallest and largest value of the statistics, or of each; infinite ones where there is none, for
             percentiles of the resamples with the margin of seeds in quadrature.
@@ -270,12 +274,12 @@ def intervals_over_seeds(
     share = times / times.sum()
     single = not isinstance(bounds[0], tuple)
     of_each = [bounds] * found.shape[2] if single else bounds
+    resting_on = [n_patients] * found.shape[2] if isinstance(n_patients, int) else n_patients
     intervals = []
-    for each, (least, largest) in zip(np.moveaxis(found[:, first], -1, 0), of_each, strict=True):
-        means, seeds = each @ share, _seed_error(each, share, n_patients)
+    for each, n, (least, largest) in zip(np.moveaxis(found[:, first], -1, 0), resting_on, of_each, strict=True):
+        means, seeds = each @ share, _seed_error(each, share, n)
         if np.isfinite([least, largest]).all():
-            within = (least, largest)
-            intervals.append(bounded_interval(float(means[0]), means[1:], n_patients, level, within, seeds))
+            intervals.append(bounded_interval(float(means[0]), means[1:], n, level, (least, largest), seeds))
             continue
         value, low, high = percentile_interval(float(means[0]), means[1:], level)
         below, above = (math.hypot(max(part, 0.0), seeds.margin(level)) for part in (value - low, high - value))

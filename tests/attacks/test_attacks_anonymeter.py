@@ -13,7 +13,7 @@ from gmia_monai.attacks.anonymeter import AnonymeterAttack, distinct_guesses, is
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
-from gmia_monai.data.release import Release
+from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
@@ -111,6 +111,27 @@ def test_a_release_of_several_sources_an_image_is_taken_too():
     table = {r.name.split(".")[0]: r for r in attack.score(_means("t"), CONTEXT)}
     assert table["anonymeter_linkability_risk"].low > 0.0, "the mean of two people gives both away"
     assert all(10 < guesses <= 24 for guesses in table["anonymeter_singling_out_risk"].extra["main"]["guesses"])
+
+
+@pytest.mark.parametrize("unknown", [0.6, 1.0])
+def test_what_is_not_known_of_a_record_is_no_guess_of_the_baseline(unknown):
+    """Of the known findings most are present; together with the unknown ones, those that are not would be."""
+    real = real_images("t")
+    patient = real.cohort.patient_index
+    n = len(real.cohort.patients)
+    there = np.where(np.arange(n) < unknown * n, np.nan, np.arange(n) % 4 > 0)
+    labels = [None if np.isnan(there[p]) else (("Effusion", float(there[p])),) for p in patient]
+    records = tuple(replace(r, labels=found) for r, found in zip(real.cohort, labels, strict=True))
+    case = Judged(RealImages(replace(real.cohort, records=records), real.pixels), judged("unchanged").release)
+    table = _table("unchanged", case)
+    if unknown == 1.0:
+        assert "inference_risk.finding" not in table, "nobody can be asked"
+        return
+    line = table["inference_risk.finding"]
+    known = there[~np.isnan(there)]
+    assert known.mean() > 0.6 and (np.nan_to_num(there) == 0).mean() > 0.5
+    assert line.extra["baseline"]["right"] == [int(known.sum())] * 3
+    assert line.extra["baseline"]["guesses"] == line.extra["main"]["guesses"] == [len(known)] * 3
 
 
 def test_secrets_are_those_of_the_records():

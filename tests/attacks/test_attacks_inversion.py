@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from attack_cohorts import SIZE, judged, knowledge
+from attack_cohorts import SIZE, flat, judged, knowledge
 from attack_controls import is_silent, shuffled
 from torch import Tensor, nn
 
@@ -152,7 +152,64 @@ def test_the_judge_is_never_in_the_loss(names, judge, in_loss):
     assert [name for name, network in networks.items() if network.learned_from] == ([in_loss] if in_loss else [])
     for line in attack.score(judged("negative"), CONTEXT):
         if line.name != "inversion_psnr.v1":
-            assert line.attacker == judge and line.extra["network_in_loss"] == in_loss
+            best = line.name.startswith("inversion_auc_release_best")
+            assert line.attacker in names if best else line.attacker == judge
+            assert line.extra["network_in_loss"] == in_loss and line.extra["loss_seed"] == [1 if in_loss else None]
+
+
+@pytest.mark.parametrize(("seeds", "in_loss"), [((0, 1, 2), [1, 2, 0]), ((4,), [5]), ((3, 3, 7), [7, 7, 3])])
+def test_the_network_in_the_loss_is_of_another_seed_than_the_judge(seeds, in_loss):
+    """As the Siamese network of a seed was made from the ArcFace one of that seed."""
+    torch.manual_seed(0)
+    networks = {(name, seed): _Encoder() for name in ("snn", "arcface") for seed in {*seeds, *in_loss}}
+
+    class OfSeed(_Attacker):
+        def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+            self.network = networks[self.name, seed]
+            super().fit(knowledge, seed)
+
+    pool = AttackerPool({name: lambda n=name: OfSeed(n, _Encoder()) for name in ("snn", "arcface")})
+    attack = InversionAttack(pool, seeds, n_boot=20, schedule=Schedule(steps=2, validate_every=2), batch_size=2)
+    attack.fit(knowledge("negative"))
+    assert {key for key, network in networks.items() if network.learned_from} == {("arcface", k) for k in in_loss}
+    lines = [line for line in attack.score(judged("negative"), CONTEXT) if line.name != "inversion_psnr.v1"]
+    assert lines and all(line.extra["loss_seed"] == in_loss for line in lines)
+
+
+class _Seeing(EmbeddingAttacker):
+    """Looks at the lower half of images alone, which :func:`half_negative` leaves as it is, or at nothing."""
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        lower = (lambda x: flat(x[:, :, SIZE // 2 :])) if self.name == "arcface" else (lambda x: flat(0 * x))
+        self.use(lower)
+
+
+def test_the_release_is_scored_by_who_tells_most_of_it_too():
+    """A judge that is blind to the release would make any output a success."""
+    pool = AttackerPool(
+        {"frozen": FrozenAttacker, "arcface": lambda: _Seeing("arcface"), "snn": lambda: _Seeing("snn")}
+    )
+    attack = InversionAttack(pool, (0, 1), 100, Schedule(steps=2, validate_every=2), 2)
+    attack.fit(_known("half_negative"))
+    case = half_negative(judged("unchanged"))
+    table = {r.name: r for r in attack.score(case, CONTEXT)}
+    for threat in ("T1", "T2"):
+        best, gain = table[f"inversion_auc_release_best.{threat}.v1"], table[f"inversion_gain.{threat}.v1"]
+        assert best.attacker == "arcface" == gain.extra["best_on_release"] and gain.attacker == "snn"
+        assert best.low > 0.85 and best.extra["sign"] == [1.0, 1.0] and best.extra["auc_on_choice"] > 0.95
+        assert table[f"inversion_auc_release.{threat}.v1"].value == 0.5
+        value, low, high = gain.extra["gain_over_best"]
+        assert value == pytest.approx(table[f"inversion_auc.{threat}.v1"].value - best.value, abs=2e-6)
+        assert low <= value <= high < 0 and gain.extra["beats_best_on_release"] is False
+
+
+def test_an_output_may_beat_the_release_at_its_best():
+    table = _table("half_negative", half_negative(judged("unchanged")))
+    gain = table["inversion_gain.T1.v1"]
+    assert gain.extra["beats_best_on_release"] is True, "there is no one but the judge"
+    assert gain.extra["gain_over_best"] == [gain.value, gain.low, gain.high]
+    best, release = table["inversion_auc_release_best.T1.v1"], table["inversion_auc_release.T1.v1"]
+    assert (best.value, best.low, best.high) == (release.value, release.low, release.high)
 
 
 def test_figures_are_means_over_seeds():

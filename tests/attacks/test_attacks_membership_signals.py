@@ -76,3 +76,15 @@ def test_a_pool_knows_who_an_image_was_made_from():
     averages = Judged(real, Release("k", real.pixels[:2], ((0, IMAGES_EACH), (IMAGES_EACH, 2 * IMAGES_EACH))))
     assert Pool.of([averages]).made_from == {"a0": [0], "a1": [0, 1], "a2": [1]}
     assert Pool.of([Judged(real, Release("g", real.pixels[:2], ((), ())))]).made_from == {}
+
+
+def test_images_drawn_from_a_pool_keep_whom_they_were_made_from():
+    pool = Pool.of([released(real_images("a", 4), "noise", seed=1), released(real_images("v", 4), "noise", seed=2)])
+    few = pool.drawn(9, 3)
+    assert len(few.pixels) == 9 and set(few.made_from) == set(pool.made_from)
+    assert sorted(k for images in few.made_from.values() for k in images) == list(range(9))
+    for patient, images in few.made_from.items():
+        theirs = {pool.pixels[i].tobytes() for i in pool.made_from[patient]}
+        assert {few.pixels[k].tobytes() for k in images} <= theirs
+    assert len(pool.drawn(1000, 3).pixels) == len(pool.pixels)
+    assert not np.array_equal(pool.drawn(9, 4).pixels, few.pixels)

@@ -64,10 +64,19 @@ def test_shadows_know_whom_they_learned_from():
 
     real = real_images("m", 8)
     shadows = Shadow.train_all(real, trainer, 4, 10)
-    assert seen == [(12, 10), (12, 11), (12, 12), (12, 13)]
+    assert seen == [(12, 40), (12, 41), (12, 42), (12, 43)]
     patients = [record.patient_id for record in real.cohort]
     assert (np.stack([s.knows(patients) for s in shadows]).sum(axis=0) == 2).all()
     assert not shadows[0].knows(["stranger"]).any()
+
+
+def test_neighbouring_attackers_have_no_initialisation_and_no_half_in_common():
+    seen: dict[int, list[tuple[int, bytes]]] = {0: [], 1: [], 2: []}
+    for attacker, found in seen.items():
+        train = lambda x, seed, found=found: found.append((seed, x.tobytes())) or np.copy  # noqa: E731
+        Shadow.train_all(real_images("m", 24), train, 6, attacker)
+    seeds, halves = ({m[k] for found in seen.values() for m in found} for k in (0, 1))
+    assert seeds == set(range(18)) and len(halves) == 18
 
 
 def test_a_shadow_that_changes_the_size_is_refused():

@@ -20,7 +20,7 @@ from gmia_monai.metrics.intervals import (
     patient_bootstrap_figures,
     patient_counts,
 )
-from gmia_monai.metrics.limits import bounded_interval, percentile_interval
+from gmia_monai.metrics.limits import bounded_interval, percentile_interval, wilson_interval
 from gmia_monai.metrics.verification import SortedScores, roc_auc
 
 
@@ -269,3 +269,21 @@ def test_each_statistic_may_have_bounds_of_its_own() -> None:
     for k, bounds in enumerate([(0.0, 1.0), (-1.0, 1.0)]):
         assert own[k] == patient_bootstrap_figures([of], patients, n_boot=200, bounds=bounds)[k]
     assert own[0] != patient_bootstrap_figures([of], patients, n_boot=200, bounds=(-1.0, 1.0))[0]
+
+
+def test_each_statistic_may_rest_on_patients_of_its_own() -> None:
+    """A rate of one class rests on the patients of that class, however many others there are."""
+    rng = np.random.default_rng(6)
+    patients, few, hits = np.arange(400), np.arange(400) < 30, rng.random(400) < 0.5
+
+    def of(w: np.ndarray) -> tuple[float, float, float]:
+        return 1.0, 0.0, float(np.average(hits[few], weights=w[few]))
+
+    whole, none, half = patient_bootstrap_figures([of], patients, n_boot=200, n_patients=[30, 370, 30])
+    assert whole == wilson_interval(30, 30) and none == wilson_interval(0, 370)
+    (alone,) = patient_bootstrap_figures([lambda w: of(w)[2:]], patients, n_boot=200, n_patients=[30])
+    assert half == alone
+    more = patient_bootstrap_figures([of], patients, n_boot=200)
+    assert more[0] == wilson_interval(400, 400) and more[2].high - more[2].low < half.high - half.low
+    (mean, other) = intervals_over_seeds(np.ones((9, 2, 2)), [12, 40])
+    assert mean == wilson_interval(12, 12) and other == wilson_interval(40, 40)
