@@ -18,6 +18,7 @@ __all__ = [
     "Lines",
     "System",
     "best_on_choice",
+    "by_worst",
     "find",
     "interval",
     "line",
@@ -27,6 +28,7 @@ __all__ = [
     "systems_of",
     "table",
     "who",
+    "who_is_worst",
     "worst_on_choice",
 ]
 
@@ -96,12 +98,12 @@ def best_on_choice(lines: Lines, threat: str, among: Sequence[str]) -> tuple[str
     return max(found, key=lambda key: found[key]) if found else None
 
 
-def worst_on_choice(lines: Lines, threat: str, figure: str) -> str | None:
+def worst_on_choice(lines: Lines, threat: str, figure: str, without: Sequence[str] = ()) -> str | None:
     """Of the attackers that look at pixels and have a line ``<figure>.<attacker>.v1``, the one with the highest
-    verification AUC on V2 under a threat model."""
+    verification AUC on V2 under a threat model; ``without`` some of them."""
     pattern = re.compile(re.escape(figure) + r"\.(\w+)\.v1")
     names = dict.fromkeys(match.group(1) for name, _ in lines if (match := pattern.fullmatch(name)))
-    best = best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst")])
+    best = best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst", *without)])
     return None if best is None else best[0]
 
 
@@ -138,6 +140,28 @@ def line(name: str, *negatives: str | None, show: Callable[[Result], str] = inte
         return DASH if found is None else show(found)
 
     return cell
+
+
+def by_worst(
+    threat: str,
+    figure: str,
+    name: str,
+    *negatives: str | None,
+    show: Callable[[Result], str] = interval,
+    without: Sequence[str] = (),
+) -> Cell:
+    """A cell with the line ``name``, ``{}`` in it standing for the attacker of :func:`worst_on_choice`."""
+
+    def cell(lines: Lines) -> str:
+        attacker = worst_on_choice(lines, threat, figure, without)
+        return DASH if attacker is None else line(name.format(attacker), *negatives, show=show)(lines)
+
+    return cell
+
+
+def who_is_worst(threat: str, figure: str, without: Sequence[str] = ()) -> Cell:
+    """A cell with the name of the attacker of :func:`worst_on_choice`."""
+    return lambda lines: worst_on_choice(lines, threat, figure, without) or DASH
 
 
 # -- tables -------------------------------------------------------------------------------------------------------

@@ -172,6 +172,21 @@ def test_plain_words_say_what_the_lines_say():
     assert "(upper limit 58)" in systems_markdown([_line("verification_auc.T3.worst.v1", 0.5611, "matched", **worst)])
 
 
+def test_singling_out_is_read_by_whom_v2_chose_among_embeddings():
+    chosen = {"frozen": (0.99, 0.002), "adaptive_cross": (0.8, 0.9), "owner": (1.0, 0.95)}
+    lines = []
+    for attacker, (on_choice, hidden) in chosen.items():
+        lines.append(_reid(f"verification_auc.T2.{attacker}.v1", 0.7, on_choice))
+        lines.append(_line(f"hidden_rate_two_sided.T2.{attacker}.v1", hidden))
+        lines.append(_line(f"hidden_rate_person.T2.{attacker}.v1", 1.0))
+    page = systems_markdown(lines)
+    assert _rows(page, "hidden, two-sided")["x"] == "0.002 [-0.008, 0.012]"
+    assert _rows(page, "hidden person, nearest only")["x"].startswith("1.000")
+    assert _tables(page, "attacker")[-1]["x"] == "frozen", "V2 says nothing of the embedding of the owner alone"
+    without = [line for line in lines if "verification" not in line.name]
+    assert _rows(systems_markdown(without), "hidden, two-sided")["x"] == "–", "nobody is chosen without V2"
+
+
 def _reid(name: str, value: float, on_choice: float) -> Result:
     return _line(name, value, "matched", auc_on_choice=[on_choice], signs=[1.0])
 
@@ -218,7 +233,6 @@ def test_tables_of_the_other_attacks():
         _line("inversion_gain.T2.v1", -0.1, None, beats_release=False),
         _line("memorised_share.pixels.v1", 0.1, share_of_real_held_out=0.02),
         _line("memorised_excess.pixels.v1", 0.08),
-        _line("hidden_rate_person.T2.adaptive_cross.v1", 0.6),
         _line("anonymeter_singling_out_risk.snn.v1", 0.1, who="snn", better_than_baseline=True),
         _line("anonymeter_singling_out_risk.frozen.v1", 0.4, who="frozen", better_than_baseline=False),
         _line("anonymeter_inference_risk.age.snn.v1", 0.2, who="snn"),
@@ -232,12 +246,11 @@ def test_tables_of_the_other_attacks():
     assert _rows(page, "AUC, output")["x"].startswith("0.700") and _rows(page, "judge")["x"] == "arcface"
     shares, excess = (t["x"] for t in _tables(page, "pixels"))
     assert shares == "0.100 [0.090, 0.110] (0.020)" and excess == "0.080 [0.070, 0.090]"
-    assert _rows(page, "hidden person")["x"].startswith("0.600")
     assert _rows(page, "singling out")["x"] == "0.400 [0.390, 0.410] * frozen of 2"
     assert _rows(page, "age")["x"].endswith("snn of 1")
     membership = _tables(page, "membership worst (without release)")
     assert [t["x"] for t in membership] == ["0.650 [0.640, 0.660] (0.610)", "loss_pixels"]
-    assert _tables(page, "attacker")[-1]["x"] == "owner largest"
+    assert _tables(page, "attacker")[-2]["x"] == "owner largest"
 
 
 def test_every_attacker_of_the_suite_is_described():
