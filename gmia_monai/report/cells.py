@@ -20,13 +20,16 @@ __all__ = [
     "best_on_choice",
     "by_worst",
     "find",
+    "finer",
     "interval",
     "line",
     "number",
     "plain",
     "row",
+    "subgroup",
     "systems_of",
     "table",
+    "unsigned_zero",
     "who",
     "who_is_worst",
     "worst_on_choice",
@@ -108,21 +111,31 @@ def worst_on_choice(lines: Lines, threat: str, figure: str, without: Sequence[st
 
 
 # -- cells --------------------------------------------------------------------------------------------------------
-def number(value: float) -> str:
-    """A figure as tables show it."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+def number(value: float, decimals: int = 3) -> str:
+    """A figure as tables show it, with so many decimals below 10."""
+    return unsigned_zero(f"{value:.{decimals if abs(value) < 10 else 1}f}")
 
 
-def plain(result: Result) -> str:
+def unsigned_zero(text: str) -> str:
+    """The text, without the sign of a number that was rounded to 0."""
+    return text.removeprefix("-") if text.startswith("-") and not text.strip("-0.") else text
+
+
+def plain(result: Result, decimals: int = 3) -> str:
     """The value."""
-    return DASH if result.value is None else number(result.value)
+    return DASH if result.value is None else number(result.value, decimals)
 
 
-def interval(result: Result) -> str:
+def interval(result: Result, decimals: int = 3) -> str:
     """The value and its limits, where there are some."""
     if result.low is None or result.high is None:
-        return plain(result)
-    return f"{plain(result)} [{number(result.low)}, {number(result.high)}]"
+        return plain(result, decimals)
+    return f"{plain(result, decimals)} [{number(result.low, decimals)}, {number(result.high, decimals)}]"
+
+
+def finer(result: Result) -> str:
+    """As :func:`interval`, for figures that three decimals do not show."""
+    return interval(result, 5)
 
 
 def who(result: Result) -> str:
@@ -130,6 +143,11 @@ def who(result: Result) -> str:
     words = [result.extra.get("attacker", result.extra.get("signal")), result.extra.get("variant")]
     words.append(result.extra.get("statistic"))
     return " ".join(str(word) for word in words if word).replace("two_sided", "two-sided") or DASH
+
+
+def subgroup(name: str) -> str:
+    """A subgroup of lines of utility in words, e.g. ``age_40_59``."""
+    return name.replace("40_59", "40_to_59").replace("60_up", "60_or_more").replace("_", " ")
 
 
 def line(name: str, *negatives: str | None, show: Callable[[Result], str] = interval) -> Cell:

@@ -24,8 +24,9 @@ from gmia_monai.handlers.tracking import RunTracker, flatten_settings
 from gmia_monai.metrics.results import Result
 from gmia_monai.report.cells import who
 from gmia_monai.report.floor import floor_line
+from gmia_monai.report.html_cells import limits
 from gmia_monai.report.plots import grid_picture
-from gmia_monai.report.sections import THREATS, limits, make_sections
+from gmia_monai.report.sections import THREATS, make_sections
 from gmia_monai.typing import PathLike
 
 __all__ = ["ReportHandler", "evaluation_report", "report_handlers"]

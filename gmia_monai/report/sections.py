@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from gmia_monai.metrics.results import Result
+from gmia_monai.report.html_cells import limits, make_section, number, with_limits
 from gmia_monai.report.plots import band_picture, gallery_picture, histogram_picture, risk_picture, roc_picture
+from gmia_monai.report.utility_sections import utility_sections
 
-__all__ = ["THREATS", "limits", "make_sections"]
+__all__ = ["THREATS", "make_sections"]
 
 THREATS = {
     "T1": "Another image of the person (T1)",
@@ -32,15 +34,11 @@ def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
         _years(results, data),
         _budget(results, data),
         _retrieval(results),
-        _utility(results),
+        *utility_sections(results),
         *_others(results),
         _left_out(results),
     ]
     return [section for section in found if section is not None]
-
-
-def _section(title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[str]], pictures: Any = ()) -> Any:
-    return {"title": title, "note": note, "header": list(header), "rows": rows, "pictures": list(pictures)}
 
 
 def _pictures(
@@ -76,7 +74,7 @@ def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[st
     pictures = _pictures(data, "years", lambda curve: band_picture(curve, "years between the images"), caption)
     note = "Does time hide a person? AUC of the worst attacker by the years between the two images."
     header = ("years", "AUC", "95 %", "patients")
-    return _section("Years between the images", note, header, _plain_rows(lines), pictures)
+    return make_section("Years between the images", note, header, _plain_rows(lines), pictures)
 
 
 def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -90,7 +88,7 @@ def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict
         "outscores a pair of two people, for the worst attacker. Then subgroups."
     )
     header = ("figure", "value", "95 %", "patients")
-    return _section("Patients and subgroups", note, header, _plain_rows(lines), pictures)
+    return make_section("Patients and subgroups", note, header, _plain_rows(lines), pictures)
 
 
 def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -104,35 +102,13 @@ def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[s
         "the patients of A. A curve that still rises at its end says that the headline is no limit."
     )
     header = ("part of the patients", "AUC", "95 %", "patients scored")
-    return _section("The attacker's budget", note, header, _plain_rows(lines), pictures)
-
-
-def _utility(results: Sequence[Result]) -> dict[str, Any] | None:
-    lines = {r.name: r for r in _of(results, "utility_macro_", "utility_paper_auroc")}
-    parts = list(dict.fromkeys(".".join(name.split(".")[1:3]) for name in lines if "_loss" not in name))
-    if not parts:
-        return None
-    columns = {"AUROC": "auroc", "AP": "ap", "accuracy": "accuracy", "F1": "f1", "calibration error": "ece"}
-    rows = []
-    for part in parts:
-        found = [lines.get(f"utility_macro_{figure}.{part}.v1") for figure in columns.values()]
-        loss = lines.get(f"utility_macro_auroc_loss.{part}.v1")
-        claim = {True: "yes", False: "no"}.get(loss.extra.get("non_inferior_at_0.02"), "–") if loss else "–"  # type: ignore[arg-type]
-        cells = ["–" if r is None else number(r) for r in found]
-        rows.append([part.replace("_", " ").replace(".", ", "), *cells, with_limits(loss), claim])
-    note = (
-        "Classifiers trained on the release and tested on real images, the reverse, and both real; means over findings "
-        "and seeds. Loss: AUROC of training and testing on the real images minus this one, on the same resamples. "
-        "Sound at 0.02: its upper limit is below 0.02."
-    )
-    header = ("trained on, tested on, architecture", *columns, "AUROC loss (95 %)", "sound at 0.02")
-    return _section("What is left for diagnosis", note, header, rows)
+    return make_section("The attacker's budget", note, header, _plain_rows(lines), pictures)
 
 
 def _left_out(results: Sequence[Result]) -> dict[str, Any] | None:
     lines = [r for r in results if "_left_out." in r.name]
     rows = [[r.name.split("_left_out")[0].replace("_", " "), str(r.extra.get("reason", ""))] for r in lines]
-    return _section("Left out", "What could not be judged, and why.", ("attack", "reason"), rows) if rows else None
+    return make_section("Left out", "What could not be judged, and why.", ("attack", "reason"), rows) if rows else None
 
 
 def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -150,6 +126,7 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
             ("AUC, random", "verification_auc", "random"),
             ("EER", "equal_error_rate", "matched"),
             ("TAR at FAR 1 %", "tar_at_far_1pct", "matched"),
+            ("TAR at FAR 0.1 %", "tar_at_far_0_1pct", "matched"),
             ("calibration error", "calibration_error", "matched"),
         ]
         rows: list[list[str]] = []
@@ -236,10 +213,6 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             "Anonymeter's form: the attacker's success on the released patients beyond that on patients who were not "
             "released. 0: nothing is gained; one attempt a patient.",
         ),
-        "Fidelity": (
-            "fidelity_",
-            "Released images beside their sources; KID and drifts under the networks named.",
-        ),
         "Memorisation": (
             ("memorised_share", "memorised_excess"),
             "Share of released images that are nearer to a training image than all but 1 % of unseen real images are, "
@@ -270,23 +243,3 @@ def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
             header = ["figure", "value", "95 %"]
             sections.append({"title": title, "note": note, "header": header, "rows": rows, "pictures": []})
     return sections
-
-
-# -- numbers -----------------------------------------------------------------------------------------------------------
-def number(result: Result) -> str:
-    """The value as a table shows it."""
-    if result.value is None:
-        return "–"
-    return f"{result.value:.3f}" if abs(result.value) < 10 else f"{result.value:,.0f}"
-
-
-def limits(result: Result) -> str:
-    """The interval as a table shows it."""
-    if result.low is None or result.high is None:
-        return "–"
-    digits = 3 if max(abs(result.low), abs(result.high)) < 10 else 0
-    return f"{result.low:.{digits}f} to {result.high:.{digits}f}"
-
-
-def with_limits(result: Result | None) -> str:
-    return "–" if result is None else f"{number(result)} ({limits(result)})"

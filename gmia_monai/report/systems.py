@@ -19,6 +19,7 @@ from gmia_monai.report.floor import FLOOR_COLUMNS, FLOOR_NOTE
 from gmia_monai.report.page import write_page
 from gmia_monai.report.paper_tables import paper_parts
 from gmia_monai.report.plain_words import recovered
+from gmia_monai.report.utility_tables import utility_parts
 
 __all__ = ["main", "systems_markdown"]
 
@@ -30,14 +31,6 @@ _HEADLINE: dict[str, tuple[str, ...]] = {
     "T3 worst": ("verification_auc.T3.worst.v1", "matched"),
     "presence worst": ("presence_auc.worst.v1",),
     "membership worst (without release)": ("membership_auc.worst.v1",),
-}
-_UTILITY: Columns = {
-    "AUROC, trained on the release": line("utility_macro_auroc.released_to_real.small.v1"),
-    "loss": line("utility_macro_auroc_loss.released_to_real.small.v1"),
-    "loss, other architecture": line("utility_macro_auroc_loss.released_to_real.small_densenet.v1"),
-    "loss, tested on the release": line("utility_macro_auroc_loss.real_to_released.small.v1"),
-    "KID": line("kid.loss.v1"),
-    "PSNR": line("fidelity_psnr.v1"),
 }
 # heading: what a command calls it, from the last part of an option's name
 _SETTINGS = {"updates a refit": ("steps", "refit_steps"), "resamples": ("n_boot",), "members": ("n_members",)}
@@ -81,15 +74,8 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "Two-sided:",
         table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
     ]
-    utility = table(systems, _UTILITY)
-    if utility:
-        parts += [
-            "## Utility and fidelity",
-            "Macro AUROC of a classifier trained on released images and tested on real ones; loss against training on "
-            "the same images, real.",
-            utility,
-        ]
-    parts += [*alarm_parts(systems), *section_parts(systems), *paper_parts(systems, results), *_how(systems, results)]
+    parts += [*utility_parts(systems), *alarm_parts(systems), *section_parts(systems)]
+    parts += [*paper_parts(systems, results), *_how(systems, results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -131,6 +131,7 @@ def _more():
         context.result(
             "utility_macro_auroc_loss.released_to_real.small.v1", Interval(0.01, 0.0, 0.019), extra=sound, **shared
         ),
+        context.result("kid.loss.v1", Interval(0.002, 0.001, 0.003), **shared),
         context.result("membership_auc.worst.v1", Interval(0.69, 0.66, 0.73), **shared),
         context.result("inversion_left_out.v1", float("nan"), extra={"reason": "k_to_one <release>"}, **shared),
     ]
@@ -147,12 +148,13 @@ def test_each_section_stands_where_there_are_lines_for_it(tmp_path):
     page = evaluation_report(_results() + _more(), tmp_path / "r.html", MORE_DATA).read_text()
     for title in (
         *["Patients and subgroups", "Years between the images", "The attacker&#39;s budget", "Membership", "Left out"],
-        *["What is left for diagnosis"],
+        *["What is left for diagnosis", "What diagnosis loses", "Fidelity"],
     ):
         assert f"<h2>{title}</h2>" in page, title
     assert "k_to_one &lt;release&gt;" in page
-    row = re.search(r"<tr><td>released to real, small</td>(.*?)</tr>", page, re.S)
-    assert row is not None and re.findall(r">([^<>]+)</td>", row.group(1))[-2:] == ["0.010 (0.000 to 0.019)", "yes"]
+    rows = re.findall(r"<tr><td>released to real, small</td>(.*?)</tr>", page, re.S)
+    left, lost = (re.findall(r">([^<>]+)</td>", row) for row in rows)
+    assert left[0] == "0.680 (0.660 to 0.700)" and lost[0] == "0.010 (0.000 to 0.019)" and lost[-1] == "yes"
     assert page.count("<svg") == 6
     plain = evaluation_report(_results(), tmp_path / "p.html", DATA).read_text()
     assert "Years between" not in plain and "Left out" not in plain
