@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 
 from gmia_monai.metrics.results import Result
+from gmia_monai.report.cards import THREATS
 from gmia_monai.report.html_cells import limits, make_section, number, with_limits
 from gmia_monai.report.plots import band_picture, gallery_picture, histogram_picture, risk_picture, roc_picture
 from gmia_monai.report.utility_sections import utility_sections
 
-__all__ = ["THREATS", "make_sections"]
-
-THREATS = {
-    "T1": "Another image of the person (T1)",
-    "T2": "The very source image (T2)",
-    "T3": "Two released images (T3)",
-}
+__all__ = ["make_sections"]
 
 
 def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

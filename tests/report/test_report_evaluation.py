@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ import pytest
 from attack_cohorts import SIZE, judged
 from PIL import Image
 
+from gmia_monai.attacks.base import Judged
 from gmia_monai.errors import UsageError
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.limits import Interval
@@ -31,13 +33,14 @@ needs_browser = pytest.mark.skipif(
 
 
 def _results(system: str = "gmia m=-0.5"):
-    context = RunContext(system, "cxr64", release_hash="ab" * 8, config_hash="cd" * 8)
+    context = RunContext(system, "cxr64", release_hash="ab" * 8, config_hash="cd" * 8, command="judge it --seeds 3")
     shared = {"n_patients": 309, "n_images": 1326, "negatives": "matched"}
     worst = {"attacker": "adaptive_cross", "variant": "two_sided"}
     return [
         context.result("verification_auc.T1.frozen.v1", Interval(0.41, 0.39, 0.44), attacker="frozen", **shared),
         context.result("verification_auc.T1.metadata.v1", Interval(0.61, 0.6, 0.63), attacker="metadata", **shared),
         context.result("equal_error_rate.T1.frozen.v1", float("nan"), attacker="frozen", **shared),
+        context.result("tar_at_far_0_1pct.T1.frozen.v1", 0.123, attacker="frozen", **shared),
         context.result(
             "verification_auc.T1.worst.v1", Interval(0.81, 0.78, 0.84), attacker="worst", extra=worst, **shared
         ),
@@ -72,7 +75,9 @@ class _Links(HTMLParser):
 
 
 def test_the_page_has_the_figures_and_fetches_nothing(tmp_path):
-    page = evaluation_report(_results(), tmp_path / "report.html", DATA, {"profile of attackers": "quick"}).read_text()
+    page = evaluation_report(
+        _results(), tmp_path / "report.html", DATA, {"profile of attackers": "quick", "roles": None}
+    ).read_text()
     links = _Links()
     links.feed(page)
     assert links.fetched == [] and "script" not in links.tags and "img" not in links.tags
@@ -81,6 +86,8 @@ def test_the_page_has_the_figures_and_fetches_nothing(tmp_path):
     assert "0.810" in page and "upper limit 0.840" in page and "adaptive_cross two-sided" in page
     assert "is at most 0.60, the aim of this benchmark under T1; red: the value is 0.75 or more" in page
     assert page.index("Floor: metadata alone") < page.index("Another image of the person (T1)</h2>")
+    assert "<dt>command</dt><dd><code>judge it --seeds 3</code></dd>" in page and "<dt>roles</dt><dd>–</dd>" in page
+    assert "TAR at FAR 0.1 %" in page and "0.123" in page
     assert "quick" in page and "ab" * 8 in page and "1,326" in page
 
 
@@ -98,6 +105,41 @@ def test_the_tone_follows_the_upper_limit(tmp_path):
         )
         page = evaluation_report([line], tmp_path / "r.html").read_text()
         assert f'<b class="{tone}">{value:.3f}</b>' in page
+
+
+def _worst(name: str, value: float, negatives: str | None, **extra: object):
+    found = Interval(value, value - 0.02, value + 0.03)
+    shared = {"n_patients": 9, "n_images": 9, "negatives": negatives, "attacker": "worst"}
+    return RunContext("x", "p").result(name, found, extra=extra, **shared)
+
+
+def _cards(page: str) -> dict[str, tuple[str, str, str]]:
+    """Tone, value and note by title."""
+    pattern = r'<div class="card"><span class="faint">(.*?)</span>\s*<b class="(.*?)">(.*?)</b>\s*<span.*?>(.*?)</span>'
+    return {title: found for title, *found in re.findall(pattern, page, re.S)}
+
+
+def test_a_release_without_pairs_has_cards_of_presence_and_membership(tmp_path):
+    lines = [
+        _worst("presence_auc.worst.v1", 0.8, None, attacker="frozen", statistic="largest"),
+        _worst("membership_auc.worst.v1", 0.9, None, signal="loss", auc_without_release=0.88),
+    ]
+    cards = _cards(evaluation_report(lines, tmp_path / "r.html").read_text())
+    assert list(cards) == ["Among the sources? (presence)", "Learned from? (membership)"]
+    tone, value, note = cards["Among the sources? (presence)"]
+    assert (tone, value) == ("bad", "0.800") and "upper limit 0.830" in note and "frozen largest" in note
+    tone, value, note = cards["Learned from? (membership)"]
+    assert (tone, value) == ("", "0.900") and "without the release 0.880" in note
+
+
+def test_linked_releases_are_a_failure_only_where_they_must_not_be(tmp_path):
+    lines = [_worst("verification_auc.T3.worst.v1", 0.9, "matched", attacker="snn")]
+    tones = {}
+    for policy in ("unlinkable", "pseudonymous", "k_anonymous", ""):
+        page = evaluation_report(lines, tmp_path / "r.html", settings={"policy": policy}).read_text()
+        tones[policy], _, note = _cards(page)["Two released images (T3)"]
+        assert ("promises" in note) == (policy == "pseudonymous") and ("no policy" in note) == (policy == "")
+    assert tones == {"unlinkable": "bad", "pseudonymous": "", "k_anonymous": "", "": ""}
 
 
 def test_names_are_escaped(tmp_path):
@@ -178,7 +220,10 @@ def test_the_handler_shows_one_image_a_patient(tmp_path):
     lines = AttackLines(tmp_path, "ab" * 8, ["verification"])
     lines.path("verification").parent.mkdir()
     lines.path("verification").write_text("".join(r.to_json() + "\n" for r in _results()))
-    page = report_handlers(lines, None, judged("unchanged"), n_shown=5)[0].finish().read_text()
+    case = judged("unchanged")
+    case = Judged(case.real, replace(case.release, policy="pseudonymous"))
+    page = report_handlers(lines, None, case, n_shown=5)[0].finish().read_text()
+    assert "<dt>policy</dt><dd>pseudonymous</dd>" in page
     code = re.search(r'base64,([^"]+)"', page)
     assert code is not None
     picture = Image.open(io.BytesIO(base64.b64decode(code.group(1))))

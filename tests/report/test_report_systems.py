@@ -169,6 +169,14 @@ def test_plain_words_say_what_the_lines_say():
     assert "right in 99.6 of 100 (upper limit 99.9)" in words and "T3" not in words
     assert "hidden rate 1.000, outer true-accept rate 0.250" in words
     assert "What attackers recover" not in systems_markdown(lines[2:])
+    generated = systems_markdown(
+        [
+            _line("presence_auc.worst.v1", 0.72, attacker="frozen", statistic="largest"),
+            _line("membership_auc.worst.v1", 0.65, signal="loss_pixels", auc_without_release=0.61),
+        ]
+    )
+    assert "optimised against (`frozen largest`) is right in 72 of 100 (upper limit 73)." in generated
+    assert "`loss_pixels` is right in 65 of 100 (upper limit 66); without the release, in 61 of 100." in generated
     assert "(upper limit 58)" in systems_markdown([_line("verification_auc.T3.worst.v1", 0.5611, "matched", **worst)])
 
 
