@@ -168,15 +168,18 @@ def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
         + [with_limits(table.get((figure, direction, attacker))) for figure in ("rank_1", "rank_5", "map_at_r")]
         for direction, attacker in keys
     ]
-    curves = {
-        f"{direction.replace('_', ' ')}": table["rank_1", direction, attacker].extra["rank_1_at_gallery"]
-        for direction, attacker in keys
-        if attacker == "worst"
-    }
+    drawn = {d.replace("_", " "): table["rank_1", d, by].extra for d, by in keys if by == "worst"}
+    chance: list[dict[str, float]] = []  # both directions ask the same images, as a rule
+    for extra in drawn.values():
+        by_chance = extra.get("rank_1_at_gallery_by_chance")
+        if by_chance and by_chance not in chance:
+            chance.append(by_chance)
     pictures = []
-    if curves:
-        caption = "Rank-1 of the strongest attacker against the size of the gallery; the line of dots is chance."
-        pictures.append({"svg": gallery_picture(curves), "caption": caption})
+    if drawn:
+        curves = {name: extra["rank_1_at_gallery"] for name, extra in drawn.items()}
+        caption = "Rank-1 of the strongest attacker against the size of the gallery, the best match and random others"
+        caption += "; the line of dots is chance." if chance else "."
+        pictures.append({"svg": gallery_picture(curves, chance), "caption": caption})
     return {
         "title": "Finding the person in a gallery",
         "note": "The image looks for another image of its patient; the source itself is not in the gallery.",

@@ -23,6 +23,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import RunContext
+from gmia_monai.report import sections
 from gmia_monai.report.evaluation import evaluation_report, report_handlers
 
 BROWSER = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
@@ -50,7 +51,10 @@ def _results(system: str = "gmia m=-0.5"):
             n_patients=309,
             n_images=1000,
             attacker="worst",
-            extra={"rank_1_at_gallery": {"10": 0.8, "100": 0.4, "1000": 0.3}},
+            extra={
+                "rank_1_at_gallery": {"10": 0.8, "100": 0.4, "1000": 0.3},
+                "rank_1_at_gallery_by_chance": {"10": 0.2, "100": 0.03, "1000": 0.003},
+            },
         ),
         context.result("hidden_rate.T2.frozen.v1", 1.0, n_patients=675, n_images=1326, attacker="frozen"),
     ]
@@ -130,6 +134,21 @@ def test_a_release_without_pairs_has_cards_of_presence_and_membership(tmp_path):
     assert (tone, value) == ("bad", "0.800") and "upper limit 0.830" in note and "frozen largest" in note
     tone, value, note = cards["Learned from? (membership)"]
     assert (tone, value) == ("", "0.900") and "without the release 0.880" in note
+
+
+def test_chance_is_drawn_where_the_lines_have_it(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sections, "gallery_picture", lambda curves, chance: drawn.append((curves, chance)) or "")
+    curve, chance = {"10": 0.8, "100": 0.4}, {"10": 0.2, "100": 0.03}
+    for extra in ({}, {"rank_1_at_gallery_by_chance": chance}):
+        lines = [
+            _worst(f"rank_1.{direction}.worst.v1", 0.4, None, rank_1_at_gallery=curve, **extra)
+            for direction in ("released_in_real", "real_in_released")
+        ]
+        page = evaluation_report(lines, tmp_path / "r.html").read_text()
+        assert ("line of dots is chance" in page) == bool(extra)
+    assert [found for _, found in drawn] == [[], [chance]]
+    assert drawn[0][0] == {"released in real": curve, "real in released": curve}
 
 
 def test_linked_releases_are_a_failure_only_where_they_must_not_be(tmp_path):
