@@ -37,6 +37,7 @@ __all__ = [
 
 DASH = "–"
 FLOOR = "metadata"
+CONTROLS = ("unchanged", "noise", "shuffled", "reconstruction")
 Lines = Mapping[tuple[str, str | None], Result]
 Cell = Callable[[Lines], str]
 Columns = Mapping[str, Cell]
@@ -59,7 +60,7 @@ class System:
 
 
 def systems_of(results: Sequence[Result]) -> dict[str, System]:
-    """Systems by label, in the order of the lines; the label names the profile where a page has several.
+    """Systems by label, controls first and the others by name; the label names the profile where a page has several.
 
     Raises:
         UsageError: ``GM-U335`` where two lines say the same of one system, e.g. under two seeds: one cell cannot show
@@ -74,7 +75,11 @@ def systems_of(results: Sequence[Result]) -> dict[str, System]:
         if key in lines:
             raise UsageError("GM-U335", "two lines of one system say the same", got=f"{result.system}, {result.name}")
         lines[key] = result
-    return systems
+    return dict(sorted(systems.items(), key=lambda item: _place(item[1])))
+
+
+def _place(system: System) -> tuple[int, str]:
+    return CONTROLS.index(system.name) if system.name in CONTROLS else len(CONTROLS), system.name
 
 
 def find(lines: Lines, name: str, *negatives: str | None) -> Result | None:

@@ -37,7 +37,7 @@ _SETTINGS = {"updates a refit": ("steps", "refit_steps"), "resamples": ("n_boot"
 
 
 def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_monai.report.systems") -> str:
-    """The page, with one row a system in each table, in the order of the lines.
+    """The page, with one row a system in each table: controls first, then the others by name.
 
     Args:
         results: lines of one or more systems.
@@ -49,9 +49,12 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
     systems = systems_of(results)
     parts = [
         "# Systems under attack",
-        f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role of "
+        f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role T of "
         f"evaluation protocol v1{_profiles(systems)}, at most four images a patient; 95 % intervals over patients and, "
-        f"for verification, attacker seeds. {DASH}: no line yet, or nothing to measure.",
+        f"for verification, attacker seeds. {DASH}: no line yet, or nothing to measure. T was scored "
+        "repeatedly while attacks and intervals were developed; no attacker, sign or threshold was chosen on it. At 64 "
+        "px, figures pool the folders nih128 (resized) and nih64, which are told apart by their spectrum; the two "
+        "images of a pair, and a query and its gallery in retrieval, are of one folder.",
     ]
     if not systems:
         return "\n\n".join([*parts, "No result lines yet."]) + "\n"
@@ -157,8 +160,8 @@ def _how(systems: Mapping[str, System], results: Sequence[Result]) -> list[str]:
         rows.append(row([label, *cells]))
     return [
         "## How it was judged",
-        "Attackers learn on A, are chosen on V2 and scored once on T. Several numbers in a cell: parts of the lines "
-        "were made with each, see the commands. Members: images of the system's training patients, at most; 0: no "
+        "Attackers learn on A, are chosen on V2 and judged on T, on which nothing is chosen. Several numbers in a "
+        "cell: parts of the lines were made with each, see the commands. Members: images of the system's training patients, at most; 0: no "
         "attack on membership and no training on the release.",
         "\n".join(rows),
         "Commands:",

@@ -71,6 +71,19 @@ def test_every_line_stands_in_its_column():
     assert page.count("`make unchanged --seeds 3 --steps 100`") == 1
 
 
+def test_controls_stand_first():
+    names = ["gmia m=0", "reconstruction", "gmia m=-0.5", "shuffled", "unchanged", "a system", "noise"]
+    page = systems_markdown([line for name in names for line in _lines(name, 0.7)])
+    ordered = ["unchanged", "noise", "shuffled", "reconstruction", "a system", "gmia m=-0.5", "gmia m=0"]
+    assert list(_rows(page, "T1 worst, matched")) == list(_rows(page, "outer tar")) == ordered
+
+
+def test_the_page_says_how_the_test_role_was_used():
+    page = systems_markdown(_lines("unchanged", 0.9))
+    assert "scored once" not in page and page.count("T was scored repeatedly") == 1
+    assert "nih128" in page and "nih64" in page and "of one folder" in page
+
+
 def test_the_command_reads_a_folder(tmp_path, capsys):
     for system in ("a", "b"):
         append_results(tmp_path / "in" / f"{system}.jsonl", _lines(system, 0.8))
