@@ -190,7 +190,7 @@ def who_is_worst(threat: str, figure: str, without: Sequence[str] = ()) -> Cell:
 # -- tables -------------------------------------------------------------------------------------------------------
 def row(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def table(systems: Mapping[str, System], columns: Columns, *, always: bool = False) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gmia_monai.metrics.results import Result
+from gmia_monai.report import making
 from gmia_monai.report.cards import THREATS
 from gmia_monai.report.html_cells import limits, make_section, number, with_limits
 from gmia_monai.report.plots import band_picture, gallery_picture, histogram_picture, risk_picture, roc_picture
@@ -31,6 +32,7 @@ def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
         _retrieval(results),
         *utility_sections(results),
         *_others(results),
+        _making(results),
         _left_out(results),
     ]
     return [section for section in found if section is not None]
@@ -98,6 +100,16 @@ def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[s
     )
     header = ("part of the patients", "AUC", "95 %", "patients scored")
     return make_section("The attacker's budget", note, header, _plain_rows(lines), pictures)
+
+
+def _making(results: Sequence[Result]) -> dict[str, Any] | None:
+    found = next((r for r in results if r.name == making.LINE and r.value is not None), None)
+    if found is None:
+        return None
+    settings = found.extra.get("settings")
+    rows = [["share converged", with_limits(found)], ["mean steps of an image", making.mean_steps(found)]]
+    rows += [[str(key), str(value)] for key, value in settings.items()] if isinstance(settings, dict) else []
+    return make_section(making.TITLE, str(found.extra.get("description") or ""), ("figure or setting", "value"), rows)
 
 
 def _left_out(results: Sequence[Result]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from gmia_monai.report.alarm import alarm_parts
 from gmia_monai.report.attack_tables import section_parts
 from gmia_monai.report.cells import DASH, Columns, System, interval, line, number, row, systems_of, table, who
 from gmia_monai.report.floor import FLOOR_COLUMNS, FLOOR_NOTE
+from gmia_monai.report.making import making_parts
 from gmia_monai.report.page import write_page
 from gmia_monai.report.paper_tables import paper_parts
 from gmia_monai.report.plain_words import recovered
@@ -78,7 +79,7 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
     ]
     parts += [*utility_parts(systems), *alarm_parts(systems), *section_parts(systems)]
-    parts += [*paper_parts(systems, results), *_how(systems, results)]
+    parts += [*paper_parts(systems, results), *making_parts(systems), *_how(systems, results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -161,8 +162,8 @@ def _how(systems: Mapping[str, System], results: Sequence[Result]) -> list[str]:
     return [
         "## How it was judged",
         "Attackers learn on A, are chosen on V2 and judged on T, on which nothing is chosen. Several numbers in a "
-        "cell: parts of the lines were made with each, see the commands. Members: images of the system's training patients, at most; 0: no "
-        "attack on membership and no training on the release.",
+        "cell: parts of the lines were made with each, see the commands. Members: images of the system's training "
+        "patients, at most; 0: no attack on membership and no training on the release.",
         "\n".join(rows),
         "Commands:",
         "\n".join(f"- `{c}`" for c in dict.fromkeys(r.command for r in results if r.command)),

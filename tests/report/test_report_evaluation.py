@@ -194,6 +194,12 @@ def _more():
         ),
         context.result("kid.loss.v1", Interval(0.002, 0.001, 0.003), **shared),
         context.result("membership_auc.worst.v1", Interval(0.69, 0.66, 0.73), **shared),
+        context.result(
+            "release_converged.v1",
+            0.93,
+            extra={"mean_steps": 21.43, "settings": {"margin_cos": -0.5}, "description": "Latent <optimiser>"},
+            **shared,
+        ),
         context.result("inversion_left_out.v1", float("nan"), extra={"reason": "k_to_one <release>"}, **shared),
     ]
 
@@ -209,10 +215,12 @@ def test_each_section_stands_where_there_are_lines_for_it(tmp_path):
     page = evaluation_report(_results() + _more(), tmp_path / "r.html", MORE_DATA).read_text()
     for title in (
         *["Patients and subgroups", "Years between the images", "The attacker&#39;s budget", "Membership", "Left out"],
-        *["What is left for diagnosis", "What diagnosis loses", "Fidelity"],
+        *["What is left for diagnosis", "What diagnosis loses", "Fidelity", "How the release was made"],
     ):
         assert f"<h2>{title}</h2>" in page, title
-    assert "k_to_one &lt;release&gt;" in page
+    assert "k_to_one &lt;release&gt;" in page and "Latent &lt;optimiser&gt;" in page
+    for name, value in {"share converged": "0.930", "mean steps of an image": "21.4", "margin_cos": "-0.5"}.items():
+        assert f'<tr><td>{name}</td><td class="n">{value}</td></tr>' in page
     rows = re.findall(r"<tr><td>released to real, small</td>(.*?)</tr>", page, re.S)
     left, lost = (re.findall(r">([^<>]+)</td>", row) for row in rows)
     assert left[0] == "0.680 (0.660 to 0.700)" and lost[0] == "0.010 (0.000 to 0.019)" and lost[-1] == "yes"

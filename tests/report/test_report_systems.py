@@ -244,6 +244,18 @@ def test_tables_of_attacks_show_whom_v2_chose():
     assert _rows(page, "gain of the last doubling")["x"].startswith("0.020")
 
 
+def test_how_a_release_was_made_stands_where_a_line_says_it():
+    settings = {"margin_cos": -0.5, "lr": 0.15}
+    made = _line("release_converged.v1", 0.93, mean_steps=21.43, settings=settings, description="latent | optimiser")
+    page = systems_markdown([made, *_lines("unchanged", 0.9)])
+    assert _rows(page, "converged") == {"x": "0.930"}, "unchanged images are not optimised"
+    assert _rows(page, "mean steps")["x"] == "21.4" and _rows(page, "settings")["x"] == "`margin_cos=-0.5, lr=0.15`"
+    assert "| latent \\| optimiser |" in page
+    bare = systems_markdown([_line("release_converged.v1", 1.0)])
+    assert _rows(bare, "mean steps")["x"] == _rows(bare, "settings")["x"] == "–"
+    assert "How the release was made" not in systems_markdown(_lines("unchanged", 0.9))
+
+
 def test_tables_of_the_other_attacks():
     lines = [
         _line("rank_1.released_in_real.worst.v1", 0.3, attacker="snn", chance=0.004, gallery_sizes=[373, 1951]),
