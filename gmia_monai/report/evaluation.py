@@ -66,6 +66,7 @@ def evaluation_report(
     environment = Environment(
         loader=PackageLoader("gmia_monai.report", "templates"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["unbroken"] = _unbroken
     sections = make_sections(results, data)
     page = environment.get_template("evaluation.html").render(
         system=next(iter(systems)),
@@ -83,6 +84,12 @@ def evaluation_report(
     if figures_dir is not None:
         _write_figures(sections, Path(figures_dir))
     return path
+
+
+def _unbroken(text: str) -> str:
+    """Limits, a figure with one beside it, and per cent stay in one piece; a narrow column breaks elsewhere."""
+    pieces = r"(?<=\d) (?=to [-\d]|%|\([-\d.,]+\))|(?<=\d to) (?=[-\d])"
+    return re.sub(pieces, "\u00a0", text)
 
 
 def _write_figures(sections: Sequence[Mapping[str, Any]], folder: Path) -> None:

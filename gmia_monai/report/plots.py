@@ -77,7 +77,10 @@ def gallery_picture(curves: Mapping[str, Mapping[str, float]], chance: Sequence[
         axes.plot([int(size) for size in curve], list(curve.values()), "o-", markersize=4, label=name, color=colour)
     for curve in chance:
         axes.plot([int(size) for size in curve], list(curve.values()), ":", color="#8a8f98")
+    sizes = sorted({int(size) for curve in curves.values() for size in curve})
     axes.set(xscale="log", xlabel="images in the gallery", ylabel="rank-1", ylim=(0, 1.02))
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
     axes.legend(fontsize=8, frameon=False)
     return _svg(figure)
 

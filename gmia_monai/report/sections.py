@@ -9,6 +9,7 @@ import numpy as np
 
 from gmia_monai.metrics.results import Result
 from gmia_monai.report import making
+from gmia_monai.report.attack_sections import attack_sections
 from gmia_monai.report.cards import THREATS
 from gmia_monai.report.html_cells import limits, make_section, number, with_limits
 from gmia_monai.report.plots import band_picture, gallery_picture, histogram_picture, risk_picture, roc_picture
@@ -31,7 +32,7 @@ def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
         _budget(results, data),
         _retrieval(results),
         *utility_sections(results),
-        *_others(results),
+        *attack_sections(results),
         _making(results),
         _left_out(results),
     ]
@@ -48,19 +49,25 @@ def _of(results: Sequence[Result], *prefixes: str) -> list[Result]:
     return [r for r in results if r.name.startswith(prefixes)]
 
 
+_RISKS = {
+    "p90": "90th percentile",
+    "p95": "95th percentile",
+    "above_0_9": "share of patients above 0.9",
+    "above_0_99": "share of patients above 0.99",
+    "found_at_far_1pct": "share of patients found at FAR 1 %",
+    "max": "highest",
+}
+
+
 def _plain_rows(lines: Sequence[Result]) -> list[list[str]]:
     """The last part of each name says what is particular to the line."""
     kinds = {"patient_risk": "risk, ", "verification_auc_subgroup": "AUC, ", "verification_auc_budget_gain": "gain, "}
     rows = []
     for r in lines:
         figure, *parts = r.name.removesuffix(".v1").split(".")
-        label = kinds.get(figure, "") + parts[-1].replace("_", " ")
+        label = kinds.get(figure, "") + _RISKS.get(parts[-1], parts[-1].replace("_", " "))
         rows.append([label, number(r), limits(r), f"{r.n_patients or 0:,}"])
     return rows
-
-
-def _spoken(name: str) -> str:
-    return name.removesuffix(".v1").replace("_", " ").replace(".", " · ")
 
 
 def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -75,7 +82,7 @@ def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    lines = _of(results, "patient_risk", "verification_auc_subgroup")
+    lines = [*_of(results, "patient_risk"), *_of(results, "verification_auc_subgroup")]
     if not lines:
         return None
     caption = "Each patient's risk, sorted; the dotted line is what chance gives."
@@ -132,8 +139,8 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
             ("two-sided", "verification_auc_two_sided", "matched"),
             ("AUC, random", "verification_auc", "random"),
             ("EER", "equal_error_rate", "matched"),
-            ("TAR at FAR 1 %", "tar_at_far_1pct", "matched"),
-            ("TAR at FAR 0.1 %", "tar_at_far_0_1pct", "matched"),
+            ("TAR, 1 %", "tar_at_far_1pct", "matched"),
+            ("TAR, 0.1 %", "tar_at_far_0_1pct", "matched"),
             ("calibration error", "calibration_error", "matched"),
         ]
         rows: list[list[str]] = []
@@ -160,7 +167,9 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
         sections.append(
             {
                 "title": title,
-                "note": "Who compares a pair of images, and how often it is right.",
+                "note": "Who compares a pair of images, and how often it is right. TAR: share of pairs of one person "
+                "that are accepted where 1 % or 0.1 % of pairs of two people are. Negatives are matched where a column "
+                "does not say otherwise.",
                 "header": ["attacker", *(c[0] for c in columns)],
                 "rows": rows,
                 "pictures": pictures,
@@ -199,57 +208,3 @@ def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
         "rows": rows,
         "pictures": pictures,
     }
-
-
-def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
-    topics = {
-        "Linkability": ("linkability_", "Verdicts by one threshold on balanced pairs; inner: T3, outer: T2."),
-        "The published protocol": (
-            "paper_linkability_",
-            "As printed by the paper: the optimiser's own encoder and, outside, no pairs of two people. What is "
-            "printed there as FAR is the false-reject rate.",
-        ),
-        "Presence": (
-            "presence_",
-            "Is a patient among the sources of the release, given another image of that patient? 0.5 is chance.",
-        ),
-        "Membership": (
-            ("membership_", "paper_membership"),
-            "Was a patient among those that the system was trained on? By the loss on the image, by the nearest "
-            "released image, and by attackers trained on shadow models or on known members. 0.5 is chance.",
-        ),
-        "Singling out, linking, inferring": (
-            "anonymeter_",
-            "Anonymeter's form: the attacker's success on the released patients beyond that on patients who were not "
-            "released. 0: nothing is gained; one attempt a patient.",
-        ),
-        "Memorisation": (
-            ("memorised_share", "memorised_excess"),
-            "Share of released images that are nearer to a training image than all but 1 % of unseen real images are, "
-            "and its excess over the share of unseen real images of the judged role.",
-        ),
-        "Attributes": (
-            "attribute_auc",
-            "Sex, view and age band from released images; below, from the real images behind them: what there was to "
-            "find.",
-        ),
-        "Inversion": (
-            "inversion_",
-            "A network trained to give the real image back; its output is compared with real images, and so is the "
-            "release itself. An inversion that tells less than the release is a failed attack, not a safe release.",
-        ),
-        "Singling out": (
-            ("hidden_rate", "local_cloaking", "place_spread", "paper_hidden_rate", "paper_local_cloaking"),
-            "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "
-            "side of its source hides from the published figure alone. Place spread: 0.25 at chance, 0.5 if all are "
-            "found.",
-        ),
-    }
-    sections = []
-    for title, (prefix, note) in topics.items():
-        lines = [r for r in results if r.name.startswith(prefix) and "_left_out." not in r.name]
-        if lines:
-            rows = [[_spoken(r.name), number(r), limits(r)] for r in lines]
-            header = ["figure", "value", "95 %"]
-            sections.append({"title": title, "note": note, "header": header, "rows": rows, "pictures": []})
-    return sections

@@ -21,6 +21,15 @@ _LOSSES = {"AUROC loss": "auroc", "AP loss": "ap", "accuracy loss": "accuracy", 
 _PART = re.compile(r"utility_(?:macro|paper)_[a-z0-9]+\.(\w+\.\w+)\.v1")
 _SUBGROUP = re.compile(r"utility_macro_auroc_loss\.(\w+\.\w+)\.(\w+)\.v1")
 _FIDELITY = ("fidelity_", "kid.", "feature_drift.", "logit_drift.", "probability_drift.")
+_LABELS = {
+    "fidelity_psnr": "PSNR, dB",
+    "fidelity_ssim": "SSIM",
+    "fidelity_ms_ssim_3scale": "MS-SSIM, 3 scales",
+    "fidelity_ms_ssim": "MS-SSIM",
+    "fidelity_iw_ssim": "IW-SSIM",
+    "fidelity_lpips_cxr": "LPIPS on the own utility encoder",
+    "kid": "KID",
+}
 _DRIFT = re.compile(r"(logit|probability)_drift\.(\w+)\.v1")
 
 
@@ -155,14 +164,14 @@ def _fidelity(results: Sequence[Result]) -> dict[str, Any] | None:
         if not result.name.startswith(_FIDELITY):
             continue
         figure, *network = result.name.removesuffix(".v1").split(".")
-        label = figure.removeprefix("fidelity_").replace("_", " ")
+        label = _LABELS.get(figure, figure.removeprefix("fidelity_").replace("_", " "))
         decimals = 5 if network else 3  # KID and drifts are small
         label += f", network {network[0]}" if network else ""
         rows.append([label, number(result, decimals), limits(result, decimals)])
     if not rows:
         return None
     note = (
-        "Released images beside their sources (PSNR in dB), then under diagnostic networks: KID between all released "
+        "Released images beside their sources, then under diagnostic networks: KID between all released "
         "and all real images, and how far features (mean squared difference), logits and probabilities (mean absolute "
         "ones) of an image are from its source's. Network loss: the one in the system's loss; other: one that it does "
         "not optimise."

@@ -24,6 +24,7 @@ from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.report import sections
+from gmia_monai.report.attack_sections import attack_sections
 from gmia_monai.report.evaluation import evaluation_report, report_handlers
 
 BROWSER = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
@@ -91,7 +92,7 @@ def test_the_page_has_the_figures_and_fetches_nothing(tmp_path):
     assert "is at most 0.60, the aim of this benchmark under T1; red: the value is 0.75 or more" in page
     assert page.index("Floor: metadata alone") < page.index("Another image of the person (T1)</h2>")
     assert "<dt>command</dt><dd><code>judge it --seeds 3</code></dd>" in page and "<dt>roles</dt><dd>–</dd>" in page
-    assert "TAR at FAR 0.1 %" in page and "0.123" in page
+    assert ">TAR, 0.1\u00a0%</th>" in page and "0.123" in page
     assert "quick" in page and "ab" * 8 in page and "1,326" in page
 
 
@@ -149,6 +150,30 @@ def test_chance_is_drawn_where_the_lines_have_it(tmp_path, monkeypatch):
         assert ("line of dots is chance" in page) == bool(extra)
     assert [found for _, found in drawn] == [[], [chance]]
     assert drawn[0][0] == {"released in real": curve, "real in released": curve}
+
+
+def test_attacks_have_a_row_an_attacker():
+    lines = [
+        _worst("linkability_f1.inner.snn.v1", 0.7, "balanced"),
+        _worst("linkability_far.inner.snn.v1", 0.3, "balanced"),
+        _worst("linkability_f1.outer.frozen.v1", 0.8, "balanced"),
+        _worst("anonymeter_inference_risk.sex.snn.v1", 0.1, None),
+        _worst("anonymeter_linkability_risk.snn.v1", 0.2, None),
+        _worst("inversion_auc.T1.v1", 0.6, "matched"),
+        _worst("inversion_auc.T1.v1", 0.65, "random"),
+        _worst("paper_hidden_rate.T2.frozen.v1", 0.9, None),
+        _worst("hidden_rate_two_sided.T2.frozen.v1", 0.4, None),
+    ]
+    found = {s["title"]: (s["header"], s["rows"]) for s in attack_sections(lines)}
+    header, rows = found["Linkability"]
+    assert header == ["by", "F1", "FAR"]
+    assert rows[0] == ["inner, snn", "0.700 (0.680 to 0.730)", "0.300 (0.280 to 0.330)"]
+    assert rows[1] == ["outer, frozen", "0.800 (0.780 to 0.830)", "–"]
+    header, rows = found["Singling out, linking, inferring"]
+    assert header == ["by", "inference risk sex", "linkability risk"] and rows[0][0] == "snn" and len(rows) == 1
+    assert [row[0] for row in found["Inversion"][1]] == ["T1, matched", "T1, random"], "no line hides another"
+    assert found["Singling out, as published"][0] == ["by", "paper hidden rate"]
+    assert found["Singling out, by patient and from both sides"][0] == ["by", "hidden rate two sided"]
 
 
 def test_linked_releases_are_a_failure_only_where_they_must_not_be(tmp_path):
@@ -223,7 +248,8 @@ def test_each_section_stands_where_there_are_lines_for_it(tmp_path):
         assert f'<tr><td>{name}</td><td class="n">{value}</td></tr>' in page
     rows = re.findall(r"<tr><td>released to real, small</td>(.*?)</tr>", page, re.S)
     left, lost = (re.findall(r">([^<>]+)</td>", row) for row in rows)
-    assert left[0] == "0.680 (0.660 to 0.700)" and lost[0] == "0.010 (0.000 to 0.019)" and lost[-1] == "yes"
+    assert left[0] == "0.680 (0.660\u00a0to\u00a00.700)" and lost[0] == "0.010 (0.000\u00a0to\u00a00.019)"
+    assert lost[-1] == "yes"
     assert page.count("<svg") == 6
     plain = evaluation_report(_results(), tmp_path / "p.html", DATA).read_text()
     assert "Years between" not in plain and "Left out" not in plain

@@ -92,7 +92,7 @@ def test_the_report_has_subgroups_and_fidelity():
     assert groups["age 40 to 59"]["released to real, small"] == "0.030 (0.020 to 0.040) [0.600]"
     assert groups["age 40 to 59"]["real to released, small"] == "–" and groups["view PA"]["patients"] == "675"
     fidelity = found["Fidelity"]
-    assert fidelity["psnr"]["value"] == "22.5" and fidelity["kid, network loss"]["value"] == "0.00210"
+    assert fidelity["PSNR, dB"]["value"] == "22.5" and fidelity["KID, network loss"]["value"] == "0.00210"
     assert fidelity["probability drift, network other"]["95 %"] == "0.01000 to 0.03000"
     drift = found["Drift of each finding"]
     assert drift["Mass"] == {"logit, network loss": "0.080", "probability, network other": "–"}
