@@ -75,8 +75,8 @@ class RetrievalAttack:
         """Result lines: ``rank_1``, ``rank_5``, ``map_at_r`` and the same with ``_patient``, for each direction and
         attacker and for the worst one: ``rank_1_patient.released_in_real.worst.v1``.
 
-        ``extra`` has the curve over the size of the gallery, ``<figure>_at_gallery``, and the ``chance`` of a
-        random order.
+        ``extra`` has the curve over the size of the gallery, ``<figure>_at_gallery``, that of a random order,
+        ``<figure>_at_gallery_by_chance``, and the ``chance`` of a random order of the whole gallery.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U327`` where no patient has two images in one folder.
@@ -151,7 +151,11 @@ class RetrievalAttack:
                 chance = table.map_at_r_by_chance(per_patient=per_patient)
             else:
                 chance = table.rank_k_by_chance(_k(figure), per_patient=per_patient)
-            more = {f"{figure}_at_gallery": _curve(tables, figure, per_patient), "chance": round(chance, 6)}
+            more = {
+                f"{figure}_at_gallery": _curve(tables, figure, per_patient),
+                f"{figure}_at_gallery_by_chance": _curve_by_chance(table, figure, per_patient),
+                "chance": round(chance, 6),
+            }
             results.append(
                 context.result(
                     f"{figure}{weighing}.{direction}.{attacker}.v1",
@@ -179,6 +183,17 @@ def _curve(tables: Sequence[Identification], figure: str, per_patient: bool) -> 
         return table.rank_k_at_gallery(size, _k(figure), per_patient=per_patient)
 
     return {str(size): round(float(np.mean([at(table, size) for table in tables])), 6) for size in _sizes(tables[0])}
+
+
+def _curve_by_chance(table: Identification, figure: str, per_patient: bool) -> dict[str, float]:
+    """The same where galleries are in random order, which no seed decides."""
+
+    def at(size: int) -> float:
+        if figure == "map_at_r":
+            return table.map_at_r_by_chance_at_gallery(size, per_patient=per_patient)
+        return table.rank_k_by_chance_at_gallery(size, _k(figure), per_patient=per_patient)
+
+    return {str(size): round(at(size), 6) for size in _sizes(table)}
 
 
 def _k(figure: str) -> int:

@@ -122,6 +122,18 @@ class Identification:
         """:meth:`rank_k` where galleries are in random order: one less the chance that no match is among ``k``."""
         return self._mean(hypergeom.sf(0, self.gallery, self.n_matches, np.minimum(k, self.gallery)), per_patient)
 
+    def rank_k_by_chance_at_gallery(self, size: int, k: int = 1, *, per_patient: bool = False) -> float:
+        """:meth:`rank_k_at_gallery` where galleries are in random order.
+
+        The best of ``r`` matches stays whatever the size, so that chance is more than one in ``size``: it comes among
+        the first ``k`` where any of the ``r`` does, in a random order of them and the ``size - 1`` others.
+
+        Raises:
+            UsageError: GM-U222 for a size below 1.
+        """
+        drawn = self.n_matches + np.minimum(size - 1, self._others(size))
+        return self._mean(hypergeom.sf(0, drawn, self.n_matches, np.minimum(k, drawn)), per_patient)
+
     def map_at_r_by_chance(self, *, per_patient: bool = False) -> float:
         """:meth:`map_at_r` where galleries are in random order.
 
@@ -129,10 +141,22 @@ class Identification:
         chance ``(r - 1) / (g - 1)``; average precision is the sum over ``i`` up to ``r`` of the precision there where
         it is a match, over ``r``.
         """
-        g, r = self.gallery.astype(np.float64), np.maximum(self.n_matches, 1).astype(np.float64)
+        return self._mean(self._average_precision_by_chance(self.gallery), per_patient)
+
+    def map_at_r_by_chance_at_gallery(self, size: int, *, per_patient: bool = False) -> float:
+        """:meth:`map_at_r_at_gallery` where galleries are in random order.
+
+        Raises:
+            UsageError: GM-U222 for a size below 1.
+        """
+        drawn = self.n_matches + np.clip(size - self.n_matches, 0, self._others(size))
+        return self._mean(self._average_precision_by_chance(drawn), per_patient)
+
+    def _average_precision_by_chance(self, gallery: Int[np.ndarray, "q"]) -> Float[np.ndarray, "q"]:
+        g, r = gallery.astype(np.float64), np.maximum(self.n_matches, 1).astype(np.float64)
         another = (r - 1) / np.maximum(g - 1, 1)
         harmonic = np.cumsum(1.0 / np.arange(1, int(r.max(initial=1)) + 1))[r.astype(int) - 1]
-        return self._mean((harmonic + (r - harmonic) * another) / g, per_patient)
+        return np.asarray((harmonic + (r - harmonic) * another) / g)
 
     def _mean(self, values: Float[np.ndarray, "q"], per_patient: bool) -> float:
         return float(np.average(values, weights=self.weights(per_patient))) if len(values) else float("nan")

@@ -22,6 +22,7 @@ from gmia_monai.typing import FloatArray
 __all__ = ["CHANCE", "RINGS_ELSEWHERE", "Asked", "Figure", "alarm_parts", "figures_of", "holm"]
 
 _HALF_WIDTH = 1.959964
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ CHANCE: dict[str, Asked] = {
 # Their positive controls are systems that know images by heart, not a release of unchanged ones.
 RINGS_ELSEWHERE = ("membership", "memorisation")
 SILENT_ON = ("noise", "shuffled")
+_NAMED = 3
 
 
 def figures_of(lines: Sequence[Result]) -> list[Figure]:
@@ -162,10 +164,10 @@ def _of_profile(systems: Mapping[str, System]) -> list[str]:
     loud = figures_of(list(systems["unchanged"].lines.values()))
     quiet = {name: figures_of(list(systems[name].lines.values())) for name in SILENT_ON if name in systems}
     adjusted = {name: holm(figures) for name, figures in quiet.items()}
-    heads = ["attack", "unchanged, most found", "rings"]
+    heads = ["attack", "unchanged, most found", "who rings"]
     for name in quiet:
         heads += [f"{name}, farthest from chance", "chance", "p (Holm)", "silent"]
-    rows = [row(heads), row(["---" if h in ("attack", "rings", "silent") else "---:" for h in heads])]
+    rows = [row(heads), row(["---" if h in ("attack", "who rings", "silent") else "---:" for h in heads])]
     for attack, asked in CHANCE.items():
         cells = _ringing([f for f in loud if f.attack == attack], asked, attack)
         for name, figures in quiet.items():
@@ -176,6 +178,9 @@ def _of_profile(systems: Mapping[str, System]) -> list[str]:
     return [
         "## Does the alarm work?",
         f"Each attack on unchanged images, where it has to ring, and on noise{shuffled}, where it has to be silent. "
+        "Who rings: how many attackers find something on unchanged images with any of their figures, and up to "
+        f"{_NAMED} of those who do not; what is read stands for attackers of attributes, the threat model for those of "
+        "inversion, the share for the budget. "
         f"All figures of all attackers of a release are asked at once ({counts}), so p-values are Holm's; silent: p of "
         f"at least 0.05; {DASH}: no line, or none that says what chance gives. Chance of membership is what the same "
         "signal finds where the released images are exchanged for real ones of strangers, taken as it stands; "
@@ -193,7 +198,24 @@ def _ringing(figures: Sequence[Figure], asked: Asked, attack: str) -> list[str]:
         return [DASH, DASH]
     side = -1.0 if asked.finds_below else 1.0
     most = max(figures, key=lambda f: side * (f.line.value or 0.0))
-    return [interval(most.line), "yes" if most.rings else "**no**"]
+    return [interval(most.line), _who_rings(figures)]
+
+
+def _who_rings(figures: Sequence[Figure]) -> str:
+    """How many of those that have figures ring, and who does not. Who has several figures rings with any of them, by
+    Holm's rule: with many, one rings by chance."""
+    by_name: dict[str, list[Figure]] = {}
+    for figure in figures:
+        by_name.setdefault(figure.line.name.split(".")[-2], []).append(figure)
+    dead = []
+    for name, own in by_name.items():
+        if not any(f.rings and p < _LEVEL for f, p in zip(own, holm(own), strict=True)):
+            dead.append(name)
+    count = f"{len(by_name) - len(dead)} of {len(by_name)}"
+    if not dead:
+        return count
+    more = f" and {len(dead) - _NAMED} more" if len(dead) > _NAMED else ""
+    return f"**{count}**, not {', '.join(f'`{name}`' for name in dead[:_NAMED])}{more}"
 
 
 def _silent(figures: Sequence[tuple[Figure, float]]) -> list[str]:
@@ -201,4 +223,4 @@ def _silent(figures: Sequence[tuple[Figure, float]]) -> list[str]:
         return [DASH] * 4
     farthest, p = min(figures, key=lambda item: item[0].p)
     shown = f"{interval(farthest.line)} ({len(figures)} figures)"
-    return [shown, number(farthest.chance), f"{p:.2g}", "yes" if p >= 0.05 else "**no**"]
+    return [shown, number(farthest.chance), f"{p:.2g}", "yes" if p >= _LEVEL else "**no**"]

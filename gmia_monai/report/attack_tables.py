@@ -12,6 +12,7 @@ from gmia_monai.report.cells import (
     Columns,
     Lines,
     System,
+    by_worst,
     find,
     interval,
     line,
@@ -19,7 +20,7 @@ from gmia_monai.report.cells import (
     plain,
     table,
     who,
-    worst_on_choice,
+    who_is_worst,
 )
 
 __all__ = ["SECTIONS", "Section", "section_parts"]
@@ -57,20 +58,6 @@ def section_parts(systems: Mapping[str, System]) -> list[str]:
 
 
 # -- cells of several lines ----------------------------------------------------------------------------------------
-def _by(threat: str, figure: str, name: str, *negatives: str | None, show: Callable[[Result], str] = interval) -> Cell:
-    """A cell with the line ``name`` of the attacker who was worst on V2; ``{}`` in it stands for the attacker."""
-
-    def cell(lines: Lines) -> str:
-        attacker = worst_on_choice(lines, threat, figure)
-        return DASH if attacker is None else line(name.format(attacker), *negatives, show=show)(lines)
-
-    return cell
-
-
-def _who_by(threat: str, figure: str) -> Cell:
-    return lambda lines: worst_on_choice(lines, threat, figure) or DASH
-
-
 def _beside(key: str) -> Callable[[Result], str]:
     """The figure with a value of its ``extra`` in brackets."""
 
@@ -126,7 +113,7 @@ def _linkability(side: str, threat: str) -> Columns:
     f1 = f"linkability_f1.{side}"
 
     def figure(name: str, show: Callable[[Result], str] = interval) -> Cell:
-        return _by(threat, f1, f"linkability_{name}.{side}.{{}}.v1", "balanced", show=show)
+        return by_worst(threat, f1, f"linkability_{name}.{side}.{{}}.v1", "balanced", show=show)
 
     def threshold(result: Result) -> str:
         extra = result.extra
@@ -139,7 +126,7 @@ def _linkability(side: str, threat: str) -> Columns:
         for label, name in {"F1": "f1", "accuracy": "accuracy", "TAR": "tar"}.items()
     }
     return {
-        "attacker": _who_by(threat, f1),
+        "attacker": who_is_worst(threat, f1),
         "F1": figure("f1"),
         "accuracy": figure("accuracy"),
         "TAR": figure("tar"),

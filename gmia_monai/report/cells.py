@@ -18,20 +18,26 @@ __all__ = [
     "Lines",
     "System",
     "best_on_choice",
+    "by_worst",
     "find",
+    "finer",
     "interval",
     "line",
     "number",
     "plain",
     "row",
+    "subgroup",
     "systems_of",
     "table",
+    "unsigned_zero",
     "who",
+    "who_is_worst",
     "worst_on_choice",
 ]
 
 DASH = "–"
 FLOOR = "metadata"
+CONTROLS = ("unchanged", "noise", "shuffled", "reconstruction")
 Lines = Mapping[tuple[str, str | None], Result]
 Cell = Callable[[Lines], str]
 Columns = Mapping[str, Cell]
@@ -54,7 +60,7 @@ class System:
 
 
 def systems_of(results: Sequence[Result]) -> dict[str, System]:
-    """Systems by label, in the order of the lines; the label names the profile where a page has several.
+    """Systems by label, controls first and the others by name; the label names the profile where a page has several.
 
     Raises:
         UsageError: ``GM-U335`` where two lines say the same of one system, e.g. under two seeds: one cell cannot show
@@ -69,7 +75,11 @@ def systems_of(results: Sequence[Result]) -> dict[str, System]:
         if key in lines:
             raise UsageError("GM-U335", "two lines of one system say the same", got=f"{result.system}, {result.name}")
         lines[key] = result
-    return systems
+    return dict(sorted(systems.items(), key=lambda item: _place(item[1])))
+
+
+def _place(system: System) -> tuple[int, str]:
+    return CONTROLS.index(system.name) if system.name in CONTROLS else len(CONTROLS), system.name
 
 
 def find(lines: Lines, name: str, *negatives: str | None) -> Result | None:
@@ -96,31 +106,41 @@ def best_on_choice(lines: Lines, threat: str, among: Sequence[str]) -> tuple[str
     return max(found, key=lambda key: found[key]) if found else None
 
 
-def worst_on_choice(lines: Lines, threat: str, figure: str) -> str | None:
+def worst_on_choice(lines: Lines, threat: str, figure: str, without: Sequence[str] = ()) -> str | None:
     """Of the attackers that look at pixels and have a line ``<figure>.<attacker>.v1``, the one with the highest
-    verification AUC on V2 under a threat model."""
+    verification AUC on V2 under a threat model; ``without`` some of them."""
     pattern = re.compile(re.escape(figure) + r"\.(\w+)\.v1")
     names = dict.fromkeys(match.group(1) for name, _ in lines if (match := pattern.fullmatch(name)))
-    best = best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst")])
+    best = best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst", *without)])
     return None if best is None else best[0]
 
 
 # -- cells --------------------------------------------------------------------------------------------------------
-def number(value: float) -> str:
-    """A figure as tables show it."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+def number(value: float, decimals: int = 3) -> str:
+    """A figure as tables show it, with so many decimals below 10."""
+    return unsigned_zero(f"{value:.{decimals if abs(value) < 10 else 1}f}")
 
 
-def plain(result: Result) -> str:
+def unsigned_zero(text: str) -> str:
+    """The text, without the sign of a number that was rounded to 0."""
+    return text.removeprefix("-") if text.startswith("-") and not text.strip("-0.") else text
+
+
+def plain(result: Result, decimals: int = 3) -> str:
     """The value."""
-    return DASH if result.value is None else number(result.value)
+    return DASH if result.value is None else number(result.value, decimals)
 
 
-def interval(result: Result) -> str:
+def interval(result: Result, decimals: int = 3) -> str:
     """The value and its limits, where there are some."""
     if result.low is None or result.high is None:
-        return plain(result)
-    return f"{plain(result)} [{number(result.low)}, {number(result.high)}]"
+        return plain(result, decimals)
+    return f"{plain(result, decimals)} [{number(result.low, decimals)}, {number(result.high, decimals)}]"
+
+
+def finer(result: Result) -> str:
+    """As :func:`interval`, for figures that three decimals do not show."""
+    return interval(result, 5)
 
 
 def who(result: Result) -> str:
@@ -128,6 +148,11 @@ def who(result: Result) -> str:
     words = [result.extra.get("attacker", result.extra.get("signal")), result.extra.get("variant")]
     words.append(result.extra.get("statistic"))
     return " ".join(str(word) for word in words if word).replace("two_sided", "two-sided") or DASH
+
+
+def subgroup(name: str) -> str:
+    """A subgroup of lines of utility in words, e.g. ``age_40_59``."""
+    return name.replace("40_59", "40_to_59").replace("60_up", "60_or_more").replace("_", " ")
 
 
 def line(name: str, *negatives: str | None, show: Callable[[Result], str] = interval) -> Cell:
@@ -140,10 +165,32 @@ def line(name: str, *negatives: str | None, show: Callable[[Result], str] = inte
     return cell
 
 
+def by_worst(
+    threat: str,
+    figure: str,
+    name: str,
+    *negatives: str | None,
+    show: Callable[[Result], str] = interval,
+    without: Sequence[str] = (),
+) -> Cell:
+    """A cell with the line ``name``, ``{}`` in it standing for the attacker of :func:`worst_on_choice`."""
+
+    def cell(lines: Lines) -> str:
+        attacker = worst_on_choice(lines, threat, figure, without)
+        return DASH if attacker is None else line(name.format(attacker), *negatives, show=show)(lines)
+
+    return cell
+
+
+def who_is_worst(threat: str, figure: str, without: Sequence[str] = ()) -> Cell:
+    """A cell with the name of the attacker of :func:`worst_on_choice`."""
+    return lambda lines: worst_on_choice(lines, threat, figure, without) or DASH
+
+
 # -- tables -------------------------------------------------------------------------------------------------------
 def row(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def table(systems: Mapping[str, System], columns: Columns, *, always: bool = False) -> str:

@@ -22,17 +22,14 @@ from gmia_monai.errors import UsageError
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.handlers.tracking import RunTracker, flatten_settings
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import who
-from gmia_monai.report.floor import floor_line
+from gmia_monai.report.cards import AIM, BAD, headline_cards
 from gmia_monai.report.plots import grid_picture
-from gmia_monai.report.sections import THREATS, limits, make_sections
+from gmia_monai.report.sections import make_sections
 from gmia_monai.typing import PathLike
 
 __all__ = ["ReportHandler", "evaluation_report", "report_handlers"]
 
 _log = logging.getLogger(__name__)
-# What the benchmark aims at under T1: an upper limit of at most this. Of a value of BAD or more the card is red.
-AIM, BAD = 0.60, 0.75
 Images = Float[np.ndarray, "n 1 h w"]
 
 
@@ -50,7 +47,8 @@ def evaluation_report(
         results: lines of one release.
         path: the HTML file.
         figure_data: as :class:`gmia_monai.handlers.AttackLines` keeps it.
-        settings: what else was set, for the last section.
+        settings: what else was set, for the last section; its ``policy``, the release's, decides how linked released
+            images are judged.
         shown: real images and what was released for them, only where they may be shown; None: none are.
         figures_dir: folder for the pictures of the page as SVG files, too, in the place of those there; never images
             of ``shown``.
@@ -68,11 +66,12 @@ def evaluation_report(
     environment = Environment(
         loader=PackageLoader("gmia_monai.report", "templates"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["unbroken"] = _unbroken
     sections = make_sections(results, data)
     page = environment.get_template("evaluation.html").render(
         system=next(iter(systems)),
         profile=results[0].profile,
-        headline=_headline(by_name),
+        headline=headline_cards(by_name, str((settings or {}).get("policy") or "")),
         aim=f"{AIM:.2f}",
         bad=f"{BAD:.2f}",
         sections=sections,
@@ -85,6 +84,12 @@ def evaluation_report(
     if figures_dir is not None:
         _write_figures(sections, Path(figures_dir))
     return path
+
+
+def _unbroken(text: str) -> str:
+    """Limits, a figure with one beside it, and per cent stay in one piece; a narrow column breaks elsewhere."""
+    pieces = r"(?<=\d) (?=to [-\d]|%|\([-\d.,]+\))|(?<=\d to) (?=[-\d])"
+    return re.sub(pieces, "\u00a0", text)
 
 
 def _write_figures(sections: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -129,6 +134,8 @@ class ReportHandler:
         shown = None if self.judged is None or self.n_shown == 0 else _some(self.judged, self.n_shown)
         folder, figures = self.lines.output_dir, self.lines.output_dir / "figures"
         settings = {} if self.tracker is None else flatten_settings(self.tracker.settings)
+        if self.judged is not None:
+            settings["policy"] = self.judged.release.policy
         path = evaluation_report(results, folder / "report.html", data, settings, shown, figures)
         if self.tracker is not None:
             values = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
@@ -158,33 +165,7 @@ def _some(judged: Judged, n: int) -> tuple[Images, Images] | None:
     return judged.real.pixels[chosen], judged.released_pixels()[chosen]
 
 
-# -- sections ----------------------------------------------------------------------------------------------------------
-def _headline(by_name: Mapping[tuple[str, str | None], Result]) -> list[dict[str, str]]:
-    items = []
-    for threat, title in THREATS.items():
-        worst = by_name.get((f"verification_auc.{threat}.worst.v1", "matched"))
-        if worst is None or worst.value is None:
-            continue
-        high = worst.high if worst.high is not None else worst.value
-        tone = "good" if high <= AIM else "bad" if worst.value >= BAD else "mid"
-        items.append(
-            {
-                "title": title,
-                "value": f"{worst.value:.3f}",
-                "tone": tone,
-                "note": f"AUC {limits(worst)}; upper limit {high:.3f}; worst attacker: {who(worst)}",
-            }
-        )
-    floor = floor_line(by_name, "T1", "matched")
-    if items and floor is not None:
-        line, variant = floor
-        others = [(threat, floor_line(by_name, threat, "matched")) for threat in THREATS if threat != "T1"]
-        beside = "".join(f"; {threat}: {found[0].value:.3f}" for threat, found in others if found is not None)
-        note = f"AUC {limits(line)}; T1, no pixels, {variant}{beside}"
-        items.append({"title": "Floor: metadata alone", "value": f"{line.value:.3f}", "tone": "", "note": note})
-    return items
-
-
+# -- provenance --------------------------------------------------------------------------------------------------------
 def _provenance(results: Sequence[Result], settings: Mapping[str, object]) -> list[tuple[str, object]]:
     first = results[0]
     seeds = next((r.extra["attacker_seeds"] for r in results if "attacker_seeds" in r.extra), None)
@@ -197,7 +178,8 @@ def _provenance(results: Sequence[Result], settings: Mapping[str, object]) -> li
         ("attacker seeds", ", ".join(map(str, seeds)) if seeds else "–"),
         ("result lines", len(results)),
         ("software", f"gmia_monai {gmia_monai.__version__}"),
-        *((key, str(value)) for key, value in settings.items()),
+        *(("command", command) for command in dict.fromkeys(r.command for r in results if r.command)),
+        *((key, "–" if value is None or value == "" else str(value)) for key, value in settings.items()),
     ]
 
 

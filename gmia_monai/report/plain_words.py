@@ -42,6 +42,7 @@ def recovered(systems: Mapping[str, System]) -> list[str]:
 
 def _paragraph(lines: Lines) -> str:
     sentences = [_sentence(lines, threat, held) for threat, held in HELD.items()]
+    sentences += [_presence(lines), _membership(lines)]
     sentences = [sentence for sentence in sentences if sentence]
     return " ".join([*sentences, _papers(lines)]).strip() if sentences else ""
 
@@ -53,6 +54,28 @@ def _sentence(lines: Lines, threat: str, held: str) -> str:
     floor = floor_line(lines, threat, "matched")
     beside = "" if floor is None else f"; metadata alone, in {_of_100(floor[0])}"
     return f"{held}, an attacker who {_does(worst)} (`{who(worst)}`) is right in {_of_100(worst)}{beside}."
+
+
+def _presence(lines: Lines) -> str:
+    worst = find(lines, "presence_auc.worst.v1")
+    if worst is None:
+        return ""
+    return (
+        "Asked which of two patients is among the sources of the release, given another image of both, an attacker "
+        f"who {_does(worst)} (`{who(worst)}`) is right in {_of_100(worst)}."
+    )
+
+
+def _membership(lines: Lines) -> str:
+    worst = find(lines, "membership_auc.worst.v1")
+    if worst is None:
+        return ""
+    without = worst.extra.get("auc_without_release")
+    beside = "" if without is None else f"; without the release, in {_hundredths(float(without))} of 100"
+    return (
+        f"Asked from which of two people's images the system learned, the signal `{who(worst)}` is right in "
+        f"{_of_100(worst)}{beside}."
+    )
 
 
 def _does(worst: Result) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,14 +65,22 @@ def histogram_picture(data: Float[np.ndarray, "3 n"]) -> Any:
     return _svg(figure)
 
 
-def gallery_picture(curves: Mapping[str, Mapping[str, float]]) -> Any:
-    """Rank-1 against the size of the gallery, with chance."""
+def gallery_picture(curves: Mapping[str, Mapping[str, float]], chance: Sequence[Mapping[str, float]] = ()) -> Any:
+    """Rank-1 against the size of the gallery.
+
+    Args:
+        curves: by name, rank-1 by size.
+        chance: curves of random orders, dotted.
+    """
     figure, axes = _axes()
     for (name, curve), colour in zip(curves.items(), _COLOURS, strict=False):
         axes.plot([int(size) for size in curve], list(curve.values()), "o-", markersize=4, label=name, color=colour)
+    for curve in chance:
+        axes.plot([int(size) for size in curve], list(curve.values()), ":", color="#8a8f98")
     sizes = sorted({int(size) for curve in curves.values() for size in curve})
-    axes.plot(sizes, [1 / size for size in sizes], ":", color="#8a8f98")
     axes.set(xscale="log", xlabel="images in the gallery", ylabel="rank-1", ylim=(0, 1.02))
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
     axes.legend(fontsize=8, frameon=False)
     return _svg(figure)
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from gmia_monai.metrics.results import Result
+from gmia_monai.report import making
+from gmia_monai.report.attack_sections import attack_sections
+from gmia_monai.report.cards import THREATS
+from gmia_monai.report.html_cells import limits, make_section, number, with_limits
 from gmia_monai.report.plots import band_picture, gallery_picture, histogram_picture, risk_picture, roc_picture
+from gmia_monai.report.utility_sections import utility_sections
 
-__all__ = ["THREATS", "limits", "make_sections"]
-
-THREATS = {
-    "T1": "Another image of the person (T1)",
-    "T2": "The very source image (T2)",
-    "T3": "Two released images (T3)",
-}
+__all__ = ["make_sections"]
 
 
 def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -32,15 +31,12 @@ def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
         _years(results, data),
         _budget(results, data),
         _retrieval(results),
-        _utility(results),
-        *_others(results),
+        *utility_sections(results),
+        *attack_sections(results),
+        _making(results),
         _left_out(results),
     ]
     return [section for section in found if section is not None]
-
-
-def _section(title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[str]], pictures: Any = ()) -> Any:
-    return {"title": title, "note": note, "header": list(header), "rows": rows, "pictures": list(pictures)}
 
 
 def _pictures(
@@ -53,19 +49,25 @@ def _of(results: Sequence[Result], *prefixes: str) -> list[Result]:
     return [r for r in results if r.name.startswith(prefixes)]
 
 
+_RISKS = {
+    "p90": "90th percentile",
+    "p95": "95th percentile",
+    "above_0_9": "share of patients above 0.9",
+    "above_0_99": "share of patients above 0.99",
+    "found_at_far_1pct": "share of patients found at FAR 1 %",
+    "max": "highest",
+}
+
+
 def _plain_rows(lines: Sequence[Result]) -> list[list[str]]:
     """The last part of each name says what is particular to the line."""
     kinds = {"patient_risk": "risk, ", "verification_auc_subgroup": "AUC, ", "verification_auc_budget_gain": "gain, "}
     rows = []
     for r in lines:
         figure, *parts = r.name.removesuffix(".v1").split(".")
-        label = kinds.get(figure, "") + parts[-1].replace("_", " ")
+        label = kinds.get(figure, "") + _RISKS.get(parts[-1], parts[-1].replace("_", " "))
         rows.append([label, number(r), limits(r), f"{r.n_patients or 0:,}"])
     return rows
-
-
-def _spoken(name: str) -> str:
-    return name.removesuffix(".v1").replace("_", " ").replace(".", " · ")
 
 
 def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -76,11 +78,11 @@ def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[st
     pictures = _pictures(data, "years", lambda curve: band_picture(curve, "years between the images"), caption)
     note = "Does time hide a person? AUC of the worst attacker by the years between the two images."
     header = ("years", "AUC", "95 %", "patients")
-    return _section("Years between the images", note, header, _plain_rows(lines), pictures)
+    return make_section("Years between the images", note, header, _plain_rows(lines), pictures)
 
 
 def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    lines = _of(results, "patient_risk", "verification_auc_subgroup")
+    lines = [*_of(results, "patient_risk"), *_of(results, "verification_auc_subgroup")]
     if not lines:
         return None
     caption = "Each patient's risk, sorted; the dotted line is what chance gives."
@@ -90,7 +92,7 @@ def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict
         "outscores a pair of two people, for the worst attacker. Then subgroups."
     )
     header = ("figure", "value", "95 %", "patients")
-    return _section("Patients and subgroups", note, header, _plain_rows(lines), pictures)
+    return make_section("Patients and subgroups", note, header, _plain_rows(lines), pictures)
 
 
 def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -104,35 +106,23 @@ def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[s
         "the patients of A. A curve that still rises at its end says that the headline is no limit."
     )
     header = ("part of the patients", "AUC", "95 %", "patients scored")
-    return _section("The attacker's budget", note, header, _plain_rows(lines), pictures)
+    return make_section("The attacker's budget", note, header, _plain_rows(lines), pictures)
 
 
-def _utility(results: Sequence[Result]) -> dict[str, Any] | None:
-    lines = {r.name: r for r in _of(results, "utility_macro_", "utility_paper_auroc")}
-    parts = list(dict.fromkeys(".".join(name.split(".")[1:3]) for name in lines if "_loss" not in name))
-    if not parts:
+def _making(results: Sequence[Result]) -> dict[str, Any] | None:
+    found = next((r for r in results if r.name == making.LINE and r.value is not None), None)
+    if found is None:
         return None
-    columns = {"AUROC": "auroc", "AP": "ap", "accuracy": "accuracy", "F1": "f1", "calibration error": "ece"}
-    rows = []
-    for part in parts:
-        found = [lines.get(f"utility_macro_{figure}.{part}.v1") for figure in columns.values()]
-        loss = lines.get(f"utility_macro_auroc_loss.{part}.v1")
-        claim = {True: "yes", False: "no"}.get(loss.extra.get("non_inferior_at_0.02"), "–") if loss else "–"  # type: ignore[arg-type]
-        cells = ["–" if r is None else number(r) for r in found]
-        rows.append([part.replace("_", " ").replace(".", ", "), *cells, with_limits(loss), claim])
-    note = (
-        "Classifiers trained on the release and tested on real images, the reverse, and both real; means over findings "
-        "and seeds. Loss: AUROC of training and testing on the real images minus this one, on the same resamples. "
-        "Sound at 0.02: its upper limit is below 0.02."
-    )
-    header = ("trained on, tested on, architecture", *columns, "AUROC loss (95 %)", "sound at 0.02")
-    return _section("What is left for diagnosis", note, header, rows)
+    settings = found.extra.get("settings")
+    rows = [["share converged", with_limits(found)], ["mean steps of an image", making.mean_steps(found)]]
+    rows += [[str(key), str(value)] for key, value in settings.items()] if isinstance(settings, dict) else []
+    return make_section(making.TITLE, str(found.extra.get("description") or ""), ("figure or setting", "value"), rows)
 
 
 def _left_out(results: Sequence[Result]) -> dict[str, Any] | None:
     lines = [r for r in results if "_left_out." in r.name]
     rows = [[r.name.split("_left_out")[0].replace("_", " "), str(r.extra.get("reason", ""))] for r in lines]
-    return _section("Left out", "What could not be judged, and why.", ("attack", "reason"), rows) if rows else None
+    return make_section("Left out", "What could not be judged, and why.", ("attack", "reason"), rows) if rows else None
 
 
 def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -149,7 +139,8 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
             ("two-sided", "verification_auc_two_sided", "matched"),
             ("AUC, random", "verification_auc", "random"),
             ("EER", "equal_error_rate", "matched"),
-            ("TAR at FAR 1 %", "tar_at_far_1pct", "matched"),
+            ("TAR, 1 %", "tar_at_far_1pct", "matched"),
+            ("TAR, 0.1 %", "tar_at_far_0_1pct", "matched"),
             ("calibration error", "calibration_error", "matched"),
         ]
         rows: list[list[str]] = []
@@ -176,7 +167,9 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
         sections.append(
             {
                 "title": title,
-                "note": "Who compares a pair of images, and how often it is right.",
+                "note": "Who compares a pair of images, and how often it is right. TAR: share of pairs of one person "
+                "that are accepted where 1 % or 0.1 % of pairs of two people are. Negatives are matched where a column "
+                "does not say otherwise.",
                 "header": ["attacker", *(c[0] for c in columns)],
                 "rows": rows,
                 "pictures": pictures,
@@ -196,15 +189,18 @@ def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
         + [with_limits(table.get((figure, direction, attacker))) for figure in ("rank_1", "rank_5", "map_at_r")]
         for direction, attacker in keys
     ]
-    curves = {
-        f"{direction.replace('_', ' ')}": table["rank_1", direction, attacker].extra["rank_1_at_gallery"]
-        for direction, attacker in keys
-        if attacker == "worst"
-    }
+    drawn = {d.replace("_", " "): table["rank_1", d, by].extra for d, by in keys if by == "worst"}
+    chance: list[dict[str, float]] = []  # both directions ask the same images, as a rule
+    for extra in drawn.values():
+        by_chance = extra.get("rank_1_at_gallery_by_chance")
+        if by_chance and by_chance not in chance:
+            chance.append(by_chance)
     pictures = []
-    if curves:
-        caption = "Rank-1 of the strongest attacker against the size of the gallery; the line of dots is chance."
-        pictures.append({"svg": gallery_picture(curves), "caption": caption})
+    if drawn:
+        curves = {name: extra["rank_1_at_gallery"] for name, extra in drawn.items()}
+        caption = "Rank-1 of the strongest attacker against the size of the gallery, the best match and random others"
+        caption += "; the line of dots is chance." if chance else "."
+        pictures.append({"svg": gallery_picture(curves, chance), "caption": caption})
     return {
         "title": "Finding the person in a gallery",
         "note": "The image looks for another image of its patient; the source itself is not in the gallery.",
@@ -212,81 +208,3 @@ def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
         "rows": rows,
         "pictures": pictures,
     }
-
-
-def _others(results: Sequence[Result]) -> list[dict[str, Any]]:
-    topics = {
-        "Linkability": ("linkability_", "Verdicts by one threshold on balanced pairs; inner: T3, outer: T2."),
-        "The published protocol": (
-            "paper_linkability_",
-            "As printed by the paper: the optimiser's own encoder and, outside, no pairs of two people. What is "
-            "printed there as FAR is the false-reject rate.",
-        ),
-        "Presence": (
-            "presence_",
-            "Is a patient among the sources of the release, given another image of that patient? 0.5 is chance.",
-        ),
-        "Membership": (
-            ("membership_", "paper_membership"),
-            "Was a patient among those that the system was trained on? By the loss on the image, by the nearest "
-            "released image, and by attackers trained on shadow models or on known members. 0.5 is chance.",
-        ),
-        "Singling out, linking, inferring": (
-            "anonymeter_",
-            "Anonymeter's form: the attacker's success on the released patients beyond that on patients who were not "
-            "released. 0: nothing is gained; one attempt a patient.",
-        ),
-        "Fidelity": (
-            "fidelity_",
-            "Released images beside their sources; KID and drifts under the networks named.",
-        ),
-        "Memorisation": (
-            ("memorised_share", "memorised_excess"),
-            "Share of released images that are nearer to a training image than all but 1 % of unseen real images are, "
-            "and its excess over the share of unseen real images of the judged role.",
-        ),
-        "Attributes": (
-            "attribute_auc",
-            "Sex, view and age band from released images; below, from the real images behind them: what there was to "
-            "find.",
-        ),
-        "Inversion": (
-            "inversion_",
-            "A network trained to give the real image back; its output is compared with real images, and so is the "
-            "release itself. An inversion that tells less than the release is a failed attack, not a safe release.",
-        ),
-        "Singling out": (
-            ("hidden_rate", "local_cloaking", "place_spread", "paper_hidden_rate", "paper_local_cloaking"),
-            "Hidden rate and local cloaking as published, then by patient and from both sides: an image at the far "
-            "side of its source hides from the published figure alone. Place spread: 0.25 at chance, 0.5 if all are "
-            "found.",
-        ),
-    }
-    sections = []
-    for title, (prefix, note) in topics.items():
-        lines = [r for r in results if r.name.startswith(prefix) and "_left_out." not in r.name]
-        if lines:
-            rows = [[_spoken(r.name), number(r), limits(r)] for r in lines]
-            header = ["figure", "value", "95 %"]
-            sections.append({"title": title, "note": note, "header": header, "rows": rows, "pictures": []})
-    return sections
-
-
-# -- numbers -----------------------------------------------------------------------------------------------------------
-def number(result: Result) -> str:
-    """The value as a table shows it."""
-    if result.value is None:
-        return "–"
-    return f"{result.value:.3f}" if abs(result.value) < 10 else f"{result.value:,.0f}"
-
-
-def limits(result: Result) -> str:
-    """The interval as a table shows it."""
-    if result.low is None or result.high is None:
-        return "–"
-    digits = 3 if max(abs(result.low), abs(result.high)) < 10 else 0
-    return f"{result.low:.{digits}f} to {result.high:.{digits}f}"
-
-
-def with_limits(result: Result | None) -> str:
-    return "–" if result is None else f"{number(result)} ({limits(result)})"

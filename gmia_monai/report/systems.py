@@ -16,9 +16,11 @@ from gmia_monai.report.alarm import alarm_parts
 from gmia_monai.report.attack_tables import section_parts
 from gmia_monai.report.cells import DASH, Columns, System, interval, line, number, row, systems_of, table, who
 from gmia_monai.report.floor import FLOOR_COLUMNS, FLOOR_NOTE
+from gmia_monai.report.making import making_parts
 from gmia_monai.report.page import write_page
 from gmia_monai.report.paper_tables import paper_parts
 from gmia_monai.report.plain_words import recovered
+from gmia_monai.report.utility_tables import utility_parts
 
 __all__ = ["main", "systems_markdown"]
 
@@ -31,20 +33,12 @@ _HEADLINE: dict[str, tuple[str, ...]] = {
     "presence worst": ("presence_auc.worst.v1",),
     "membership worst (without release)": ("membership_auc.worst.v1",),
 }
-_UTILITY: Columns = {
-    "AUROC, trained on the release": line("utility_macro_auroc.released_to_real.small.v1"),
-    "loss": line("utility_macro_auroc_loss.released_to_real.small.v1"),
-    "loss, other architecture": line("utility_macro_auroc_loss.released_to_real.small_densenet.v1"),
-    "loss, tested on the release": line("utility_macro_auroc_loss.real_to_released.small.v1"),
-    "KID": line("kid.loss.v1"),
-    "PSNR": line("fidelity_psnr.v1"),
-}
 # heading: what a command calls it, from the last part of an option's name
 _SETTINGS = {"updates a refit": ("steps", "refit_steps"), "resamples": ("n_boot",), "members": ("n_members",)}
 
 
 def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_monai.report.systems") -> str:
-    """The page, with one row a system in each table, in the order of the lines.
+    """The page, with one row a system in each table: controls first, then the others by name.
 
     Args:
         results: lines of one or more systems.
@@ -56,9 +50,12 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
     systems = systems_of(results)
     parts = [
         "# Systems under attack",
-        f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role of "
+        f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role T of "
         f"evaluation protocol v1{_profiles(systems)}, at most four images a patient; 95 % intervals over patients and, "
-        f"for verification, attacker seeds. {DASH}: no line yet, or nothing to measure.",
+        f"for verification, attacker seeds. {DASH}: no line yet, or nothing to measure. T was scored "
+        "repeatedly while attacks and intervals were developed; no attacker, sign or threshold was chosen on it. At 64 "
+        "px, figures pool the folders nih128 (resized) and nih64, which are told apart by their spectrum; the two "
+        "images of a pair, and a query and its gallery in retrieval, are of one folder.",
     ]
     if not systems:
         return "\n\n".join([*parts, "No result lines yet."]) + "\n"
@@ -81,15 +78,8 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "Two-sided:",
         table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
     ]
-    utility = table(systems, _UTILITY)
-    if utility:
-        parts += [
-            "## Utility and fidelity",
-            "Macro AUROC of a classifier trained on released images and tested on real ones; loss against training on "
-            "the same images, real.",
-            utility,
-        ]
-    parts += [*alarm_parts(systems), *section_parts(systems), *paper_parts(systems, results), *_how(systems, results)]
+    parts += [*utility_parts(systems), *alarm_parts(systems), *section_parts(systems)]
+    parts += [*paper_parts(systems, results), *making_parts(systems), *_how(systems, results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -171,9 +161,9 @@ def _how(systems: Mapping[str, System], results: Sequence[Result]) -> list[str]:
         rows.append(row([label, *cells]))
     return [
         "## How it was judged",
-        "Attackers learn on A, are chosen on V2 and scored once on T. Several numbers in a cell: parts of the lines "
-        "were made with each, see the commands. Members: images of the system's training patients, at most; 0: no "
-        "attack on membership and no training on the release.",
+        "Attackers learn on A, are chosen on V2 and judged on T, on which nothing is chosen. Several numbers in a "
+        "cell: parts of the lines were made with each, see the commands. Members: images of the system's training "
+        "patients, at most; 0: no attack on membership and no training on the release.",
         "\n".join(rows),
         "Commands:",
         "\n".join(f"- `{c}`" for c in dict.fromkeys(r.command for r in results if r.command)),

@@ -54,6 +54,9 @@ def test_it_rings_on_unchanged_images(direction):
                 assert line.value > 0.99
                 curve = line.extra[f"{figure}_at_gallery"]
                 assert list(curve) == ["10", "30", "71"] and min(curve.values()) > 0.99
+                chance = line.extra[f"{figure}_at_gallery_by_chance"]
+                assert list(chance) == list(curve) and 1 > chance["10"] > chance["30"] > chance["71"]
+                assert chance["71"] == pytest.approx(line.extra["chance"], abs=2e-6)
 
 
 def test_it_is_silent_on_noise_and_on_shuffled_patients():

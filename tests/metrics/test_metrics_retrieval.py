@@ -109,6 +109,47 @@ def test_chance_is_the_mean_over_all_orders(per_patient):
     assert table.map_at_r_by_chance(per_patient=per_patient) == pytest.approx(want["map_at_r"])
 
 
+@pytest.mark.parametrize("per_patient", [False, True])
+def test_chance_at_a_gallery_size_is_the_mean_over_random_orders_and_drawn_galleries(per_patient):
+    """Random scores, by the definition: the best match among drawn others; all matches among the rest."""
+    rng = np.random.default_rng(9)
+    patients = np.repeat(np.arange(8), [1, 2, 3, 4, 2, 3, 4, 5])
+    folders = np.where(np.arange(8) < 4, "a", "b")[patients]
+    table = identify(rng.normal(size=(24, 3)), patients, folders)
+    weights, draws = table.weights(per_patient), 4000
+    for size in (1, 3, 8, 100):
+        best, ap = np.zeros((len(table.query), draws, 2)), np.zeros((len(table.query), draws))
+        for i, q in enumerate(table.query):
+            r = int(((patients == patients[q]) & (folders == folders[q])).sum()) - 1
+            n_others = int(((patients != patients[q]) & (folders == folders[q])).sum())
+            matches, others = rng.random((draws, r)), rng.random((draws, n_others))
+            above = (others[:, : size - 1] > matches.max(axis=1)[:, None]).sum(axis=1)
+            best[i] = np.stack([above < 1, above < 3], axis=1)
+            gallery = np.concatenate([matches, others[:, : max(size - r, 0)]], axis=1)
+            hits = np.argsort(-gallery, axis=1)[:, :r] < r
+            ap[i] = (np.cumsum(hits, axis=1) / np.arange(1, r + 1) * hits).sum(axis=1) / r
+        want = [np.average(best[..., j].mean(axis=1), weights=weights) for j in (0, 1)]
+        found = [table.rank_k_by_chance_at_gallery(size, k, per_patient=per_patient) for k in (1, 3)]
+        assert found == pytest.approx(want, abs=0.006)
+        found_ap = table.map_at_r_by_chance_at_gallery(size, per_patient=per_patient)
+        assert found_ap == pytest.approx(np.average(ap.mean(axis=1), weights=weights), abs=0.006)
+    assert table.rank_k_by_chance_at_gallery(100, 5) == pytest.approx(table.rank_k_by_chance(5))
+    assert table.map_at_r_by_chance_at_gallery(100) == pytest.approx(table.map_at_r_by_chance())
+    for ask in (table.rank_k_by_chance_at_gallery, table.map_at_r_by_chance_at_gallery):
+        with pytest.raises(UsageError, match="GM-U222"):
+            ask(0)
+
+
+def test_random_scores_are_at_their_chance_at_every_gallery_size():
+    """Meaningless embeddings of many people land where chance says, which is well above one in the size."""
+    patients = np.repeat(np.arange(400), 5)
+    table = identify(np.random.default_rng(2).normal(size=(2000, 8)), patients)
+    for size in (10, 100, 1000):
+        chance = table.rank_k_by_chance_at_gallery(size)
+        assert table.rank_k_at_gallery(size) == pytest.approx(chance, abs=0.02)
+        assert chance == pytest.approx(4 / (size + 3))
+
+
 def test_others_before_each_match_are_counted():
     angles = np.deg2rad([0, 10, 5, 40, 20])  # the query, its match, another, its match, another
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -121,10 +121,10 @@ def test_the_page_says_which_attack_is_not_silent():
     page = systems_markdown(LINES)
     rows = _rows(page)
     assert set(CHANCE) < set(rows)
-    assert rows["verification, T1"] == ["0.970 [0.950, 0.990]", "yes", *rows["verification, T1"][2:5], "yes"]
+    assert rows["verification, T1"] == ["0.970 [0.950, 0.990]", "1 of 1", *rows["verification, T1"][2:5], "yes"]
     assert rows["presence"][-1] == "**no**" and "0.700" in rows["presence"][2]
-    assert rows["inversion"][1] == "**no**" and rows["attribute"] == ["–"] * 6, "a dead attack is marked"
-    assert rows["singling out, hidden"][:2] == ["0.100 [0.080, 0.120]", "yes"], "the lowest hides least"
+    assert rows["inversion"][1] == "**0 of 1**, not `T1`" and rows["attribute"] == ["–"] * 6, "a dead attack is marked"
+    assert rows["singling out, hidden"][:2] == ["0.100 [0.080, 0.120]", "2 of 2"], "the lowest hides least"
     assert rows["memorisation"][:2] == ["–", "–"] and "planted copies" in page
     assert "shuffled" not in page and "Does the alarm work" not in systems_markdown(LINES[:1])
 
@@ -139,3 +139,32 @@ def test_shuffled_patients_stand_beside_noise():
     assert len(rows["presence"]) == 10 and rows["presence"][-1] == "**no**" and "0.650" in rows["presence"][6]
     assert rows["verification, T1"][-1] == "yes" and rows["inversion"][6:] == ["–"] * 4
     assert "permuted" in page and "2 of noise, 2 of shuffled" in page
+
+
+def test_attackers_that_never_ring_are_named_beside_one_that_does():
+    dead = [_line("unchanged", f"verification_auc.T1.{name}.v1", 0.5, negatives="matched") for name in "abcd"]
+    by_luck = [  # one of thirty figures is just above chance, which Holm's rule forgives
+        _line("unchanged", f"presence_auc.s{i}.lucky.v1", 0.521 if i == 7 else 0.5, half=0.02) for i in range(30)
+    ]
+    one_side = [
+        _line("unchanged", "verification_auc.T1.turned.v1", 0.1, negatives="matched"),
+        _line("unchanged", "verification_auc_two_sided.T1.turned.v1", 0.9, negatives="matched"),
+    ]
+    rows = _rows(systems_markdown([*LINES, *dead, *by_luck, *one_side]))
+    assert rows["verification, T1"][:2] == ["0.970 [0.950, 0.990]", "**2 of 6**, not `a`, `b`, `c` and 1 more"]
+    assert rows["presence"][1] == "**1 of 2**, not `lucky`"
+
+
+def test_every_kind_of_figure_is_asked_of_shuffled_patients():
+    more = [
+        _line("shuffled", "hidden_rate_two_sided.T2.snn.v1", 0.2, n_others=999),
+        _line("shuffled", "place_spread.T2.snn.v1", 0.251, n_others=999),
+        _line("shuffled", "rank_5.released_in_real.snn.v1", 0.02, half=0.01, chance=0.021),
+        _line("shuffled", "attribute_auc.sex.v1", 0.7),
+        _line("shuffled", "anonymeter_inference_risk.sex.snn.v1", 0.01, half=0.02),
+    ]
+    rows = {attack: row[6:] for attack, row in _rows(systems_markdown(LINES + more)).items()}
+    assert rows["singling out, hidden"][-1] == rows["attribute"][-1] == "**no**"
+    for attack in ("singling out, place", "retrieval, rank 5", "inference, Anonymeter"):
+        assert rows[attack][-1] == "yes"
+    assert rows["memorisation"] == ["–"] * 4

@@ -71,6 +71,19 @@ def test_every_line_stands_in_its_column():
     assert page.count("`make unchanged --seeds 3 --steps 100`") == 1
 
 
+def test_controls_stand_first():
+    names = ["gmia m=0", "reconstruction", "gmia m=-0.5", "shuffled", "unchanged", "a system", "noise"]
+    page = systems_markdown([line for name in names for line in _lines(name, 0.7)])
+    ordered = ["unchanged", "noise", "shuffled", "reconstruction", "a system", "gmia m=-0.5", "gmia m=0"]
+    assert list(_rows(page, "T1 worst, matched")) == list(_rows(page, "outer tar")) == ordered
+
+
+def test_the_page_says_how_the_test_role_was_used():
+    page = systems_markdown(_lines("unchanged", 0.9))
+    assert "scored once" not in page and page.count("T was scored repeatedly") == 1
+    assert "nih128" in page and "nih64" in page and "of one folder" in page
+
+
 def test_the_command_reads_a_folder(tmp_path, capsys):
     for system in ("a", "b"):
         append_results(tmp_path / "in" / f"{system}.jsonl", _lines(system, 0.8))
@@ -169,7 +182,30 @@ def test_plain_words_say_what_the_lines_say():
     assert "right in 99.6 of 100 (upper limit 99.9)" in words and "T3" not in words
     assert "hidden rate 1.000, outer true-accept rate 0.250" in words
     assert "What attackers recover" not in systems_markdown(lines[2:])
+    generated = systems_markdown(
+        [
+            _line("presence_auc.worst.v1", 0.72, attacker="frozen", statistic="largest"),
+            _line("membership_auc.worst.v1", 0.65, signal="loss_pixels", auc_without_release=0.61),
+        ]
+    )
+    assert "optimised against (`frozen largest`) is right in 72 of 100 (upper limit 73)." in generated
+    assert "`loss_pixels` is right in 65 of 100 (upper limit 66); without the release, in 61 of 100." in generated
     assert "(upper limit 58)" in systems_markdown([_line("verification_auc.T3.worst.v1", 0.5611, "matched", **worst)])
+
+
+def test_singling_out_is_read_by_whom_v2_chose_among_embeddings():
+    chosen = {"frozen": (0.99, 0.002), "adaptive_cross": (0.8, 0.9), "owner": (1.0, 0.95)}
+    lines = []
+    for attacker, (on_choice, hidden) in chosen.items():
+        lines.append(_reid(f"verification_auc.T2.{attacker}.v1", 0.7, on_choice))
+        lines.append(_line(f"hidden_rate_two_sided.T2.{attacker}.v1", hidden))
+        lines.append(_line(f"hidden_rate_person.T2.{attacker}.v1", 1.0))
+    page = systems_markdown(lines)
+    assert _rows(page, "hidden, two-sided")["x"] == "0.002 [-0.008, 0.012]"
+    assert _rows(page, "hidden person, nearest only")["x"].startswith("1.000")
+    assert _tables(page, "attacker")[-1]["x"] == "frozen", "V2 says nothing of the embedding of the owner alone"
+    without = [line for line in lines if "verification" not in line.name]
+    assert _rows(systems_markdown(without), "hidden, two-sided")["x"] == "–", "nobody is chosen without V2"
 
 
 def _reid(name: str, value: float, on_choice: float) -> Result:
@@ -208,6 +244,18 @@ def test_tables_of_attacks_show_whom_v2_chose():
     assert _rows(page, "gain of the last doubling")["x"].startswith("0.020")
 
 
+def test_how_a_release_was_made_stands_where_a_line_says_it():
+    settings = {"margin_cos": -0.5, "lr": 0.15}
+    made = _line("release_converged.v1", 0.93, mean_steps=21.43, settings=settings, description="latent | optimiser")
+    page = systems_markdown([made, *_lines("unchanged", 0.9)])
+    assert _rows(page, "converged") == {"x": "0.930"}, "unchanged images are not optimised"
+    assert _rows(page, "mean steps")["x"] == "21.4" and _rows(page, "settings")["x"] == "`margin_cos=-0.5, lr=0.15`"
+    assert "| latent \\| optimiser |" in page
+    bare = systems_markdown([_line("release_converged.v1", 1.0)])
+    assert _rows(bare, "mean steps")["x"] == _rows(bare, "settings")["x"] == "–"
+    assert "How the release was made" not in systems_markdown(_lines("unchanged", 0.9))
+
+
 def test_tables_of_the_other_attacks():
     lines = [
         _line("rank_1.released_in_real.worst.v1", 0.3, attacker="snn", chance=0.004, gallery_sizes=[373, 1951]),
@@ -218,7 +266,6 @@ def test_tables_of_the_other_attacks():
         _line("inversion_gain.T2.v1", -0.1, None, beats_release=False),
         _line("memorised_share.pixels.v1", 0.1, share_of_real_held_out=0.02),
         _line("memorised_excess.pixels.v1", 0.08),
-        _line("hidden_rate_person.T2.adaptive_cross.v1", 0.6),
         _line("anonymeter_singling_out_risk.snn.v1", 0.1, who="snn", better_than_baseline=True),
         _line("anonymeter_singling_out_risk.frozen.v1", 0.4, who="frozen", better_than_baseline=False),
         _line("anonymeter_inference_risk.age.snn.v1", 0.2, who="snn"),
@@ -232,12 +279,11 @@ def test_tables_of_the_other_attacks():
     assert _rows(page, "AUC, output")["x"].startswith("0.700") and _rows(page, "judge")["x"] == "arcface"
     shares, excess = (t["x"] for t in _tables(page, "pixels"))
     assert shares == "0.100 [0.090, 0.110] (0.020)" and excess == "0.080 [0.070, 0.090]"
-    assert _rows(page, "hidden person")["x"].startswith("0.600")
     assert _rows(page, "singling out")["x"] == "0.400 [0.390, 0.410] * frozen of 2"
     assert _rows(page, "age")["x"].endswith("snn of 1")
     membership = _tables(page, "membership worst (without release)")
     assert [t["x"] for t in membership] == ["0.650 [0.640, 0.660] (0.610)", "loss_pixels"]
-    assert _tables(page, "attacker")[-1]["x"] == "owner largest"
+    assert _tables(page, "attacker")[-2]["x"] == "owner largest"
 
 
 def test_every_attacker_of_the_suite_is_described():
