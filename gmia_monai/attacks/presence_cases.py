@@ -28,9 +28,9 @@ from gmia_monai.attacks.base import Judged, Pixels, TooLittleDataError
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages
 
-__all__ = ["SPLIT_SEED", "PresenceCase", "halves", "presence_case"]
+__all__ = ["PresenceCase", "halves", "presence_case"]
 
-SPLIT_SEED = 0
+_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class PresenceCase:
     of_one_sort: bool = True
 
 
-def presence_case(judged: Judged, members: RealImages | None = None, seed: int = SPLIT_SEED) -> PresenceCase:
+def presence_case(judged: Judged, members: RealImages | None = None, seed: int = _SPLIT_SEED) -> PresenceCase:
     """Members, non-members and the image that is held of each.
 
     The image held of a patient is one by hash; a member of a release with sources has another one among them.
@@ -155,7 +155,7 @@ def _held(cohort: Cohort, patients: Iterable[int], seed: int) -> dict[int, int]:
     return {p: min(found, key=lambda i: _hash(cohort[i].key, seed)) for p, found in positions.items()}
 
 
-def halves(real: RealImages, seed: int = SPLIT_SEED) -> tuple[RealImages, RealImages]:
+def halves(real: RealImages, seed: int = _SPLIT_SEED) -> tuple[RealImages, RealImages]:
     """The images of two halves of the patients, by hash."""
     patients = real.cohort.patients
     order = sorted(range(len(patients)), key=lambda p: _hash(patients[p], seed))
