@@ -93,13 +93,15 @@ def find(lines: Lines, name: str, *negatives: str | None) -> Result | None:
 
 
 # -- which attacker -----------------------------------------------------------------------------------------------
-def best_on_choice(lines: Lines, threat: str, among: Sequence[str]) -> tuple[str, str] | None:
-    """The attacker and variant (``signed`` or ``two_sided``) with the highest AUC on V2, matched negatives, mean over
-    seeds; None where no line has a figure of V2."""
+def best_on_choice(
+    lines: Lines, threat: str, among: Sequence[str], negatives: str = "matched"
+) -> tuple[str, str] | None:
+    """The attacker and variant (``signed`` or ``two_sided``) with the highest AUC on V2, mean over seeds; None where no
+    line has a figure of V2."""
     found = {}
     for name in among:
         for variant, figure in _VARIANTS.items():
-            of_line = lines.get((f"{figure}.{threat}.{name}.v1", "matched"))
+            of_line = lines.get((f"{figure}.{threat}.{name}.v1", negatives))
             aucs = None if of_line is None else of_line.extra.get("auc_on_choice")
             if aucs:
                 found[name, variant] = float(np.mean(aucs))

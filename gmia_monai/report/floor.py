@@ -11,28 +11,20 @@ _FIGURES = {"signed": "verification_auc", "two_sided": "verification_auc_two_sid
 
 FLOOR_NOTE = (
     "The floor, `metadata`: sex, age, view and findings without pixels, by the variant (signed or two-sided) that was "
-    "better on V2. The lines know V2 with matched negatives only, where the likelihood ratio was fitted, too: with "
-    "random negatives the larger of the two on the judged role stands, marked (max). Under T2 an image beside itself "
-    "has an age gap of exactly 0 years, which most matched negatives (within 5 years) have not, so that metadata alone "
-    "tell the two apart: a property of the metadata, not of the pixels."
+    "better on V2. Matched negatives have the sex and the view of the image that they stand in for, and, under T1 and "
+    "T3, years between the two images as often as pairs of one person: what is left are findings. Under T2 an image "
+    "beside itself has an age gap of exactly 0 years, which most matched negatives (within 5 years) have not, so that "
+    "metadata alone tell the two apart: a property of the metadata, not of the pixels."
 )
 
 
 def floor_line(lines: Lines, threat: str, negatives: str) -> tuple[Result, str] | None:
-    """The metadata line of a threat model, and which it is: ``signed`` or ``two-sided`` by V2, else the larger one on
-    the judged role, marked ``(max)``."""
-    found = {}
-    for variant, figure in _FIGURES.items():
-        line = find(lines, f"{figure}.{threat}.{FLOOR}.v1", negatives)
-        if line is not None:
-            found[variant] = line
-    if not found:
+    """The metadata line of a threat model, and which it is, ``signed`` or ``two-sided``, by V2."""
+    best = best_on_choice(lines, threat, [FLOOR], negatives)
+    if best is None:
         return None
-    best = best_on_choice(lines, threat, [FLOOR]) if negatives == "matched" else None
-    if best is not None and best[1] in found:
-        return found[best[1]], best[1].replace("_", "-")
-    variant = max(found, key=lambda name: found[name].value or 0.0)
-    return found[variant], f"{variant.replace('_', '-')} (max)"
+    line = find(lines, f"{_FIGURES[best[1]]}.{threat}.{FLOOR}.v1", negatives)
+    return None if line is None else (line, best[1].replace("_", "-"))
 
 
 def _cell(threat: str, negatives: str) -> Cell:

@@ -293,7 +293,8 @@ def test_the_floor_is_read_by_the_variant_that_was_better_on_v2(tmp_path):
         extra={"auc_on_choice": [0.74]},
         **shared,
     )
-    source = context.result("verification_auc.T2.metadata.v1", 0.95, attacker="metadata", **shared)
+    of_source = {"attacker": "metadata", "extra": {"auc_on_choice": [0.94]}}
+    source = context.result("verification_auc.T2.metadata.v1", 0.95, **of_source, **shared)
     page = evaluation_report([*_results(), better, source], tmp_path / "r.html").read_text()
     assert '<b class="">0.720</b>' in page and "T1, no pixels, two-sided; T2: 0.950" in page
 
