@@ -2,7 +2,13 @@
 
 Patients differ in their number of images and in how alike these are, images of a patient share what a patient has, and
 pairs share patients, as in real cohorts. Writes one result line a setting: the share of nominal 95 % intervals that
-held the truth, with its own (Wilson) interval.
+held the truth, with its own (Wilson) interval, and whether the share itself is within 0.93 to 0.97
+(``within_93_to_97_percent``), which is printed, too.
+
+Asserted are weaker statements, by ``tests/test_check_intervals.py``: of the lines of the full run that the interval of
+the share and the band overlap, since a coverage of 0.95 leaves the band by chance now and then in so many settings; of
+smaller data, drawn 120 times, that the number of intervals that held the truth is no rarer than one in two hundred at
+either edge of the band. Either lets pass a coverage somewhat below 0.93. Settings known to be outside are named there.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +25,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
+from gmia_monai.attacks.membership import membership_lines
 from gmia_monai.data import Cohort
 from gmia_monai.data.cohort import ImageRecord
 from gmia_monai.data.pairs import Pairs
@@ -36,6 +44,7 @@ LARGE = 40_000
 """Patients of the cohort that stands for all patients, where the truth has no formula."""
 SHARES = (0.5, 0.2, 0.1, 0.2)
 RATES = np.array([0.4, 0.3, 0.2, 0.15, 0.1])
+BAND = (0.93, 0.97)
 
 
 class Setting(NamedTuple):
@@ -58,34 +67,56 @@ def cohort_of(n_patients: int, rng: np.random.Generator) -> Cohort:
     return Cohort(tuple(ImageRecord(Path(f"{p}_{i}"), str(p)) for p, n in enumerate(counts) for i in range(n)))
 
 
-def pair_scores(cohort: Cohort, noise: float, rng: np.random.Generator) -> tuple[Pairs, np.ndarray]:
-    """T1 pairs, and minus the distance of a patient's place seen through a noise of the patient's own size."""
+def with_sex_and_age(cohort: Cohort, rng: np.random.Generator) -> Cohort:
+    """Patients with a sex and an age, which grows by a year from image to image."""
+    n = len(cohort.patients)
+    sex, age = rng.integers(0, 2, n), rng.uniform(20.0, 80.0, n)
+    number = np.arange(len(cohort)) - np.searchsorted(cohort.patient_index, cohort.patient_index)
+    facts = zip(cohort, cohort.patient_index, number.tolist(), strict=True)
+    return Cohort(tuple(replace(r, sex="FM"[sex[p]], view="PA", age=float(age[p] + i)) for r, p, i in facts))
+
+
+def pair_scores(
+    cohort: Cohort, noise: float, rng: np.random.Generator, negatives: str = "random"
+) -> tuple[Pairs, np.ndarray]:
+    """T1 pairs, and minus the distance of a patient's place seen through a noise of the patient's own size. Where
+    negatives are matched, sex and age are part of the place."""
     patient = cohort.patient_index
     place = rng.standard_normal((len(cohort.patients), DIMENSIONS))
+    if negatives == "matched":
+        cohort = with_sex_and_age(cohort, rng)
+        first = np.unique(patient, return_index=True)[1]
+        place[:, 0] += [2.0 * (cohort[int(i)].sex == "M") for i in first]
+        place[:, 1] = (cohort.ages[first] - 50.0) / 10.0
     size = noise * np.exp(0.3 * rng.standard_normal(len(cohort.patients)))
     real, released = (
         place[patient] + size[patient, None] * rng.standard_normal((len(cohort), DIMENSIONS)) for _ in range(2)
     )
-    pairs = threat_pairs(cohort, "T1", "random", negatives_per_positive=10, seed=int(rng.integers(1 << 31)))
+    pairs = threat_pairs(cohort, "T1", negatives, negatives_per_positive=10, seed=int(rng.integers(1 << 31)))
     return pairs, -np.linalg.norm(released[pairs.first] - real[pairs.second], axis=1)
 
 
-def pair_figure(n_patients: int, noise: float, figure: Callable[[SortedScores, np.ndarray], float]) -> Setting:
+def pair_figure(
+    n_patients: int,
+    noise: float,
+    figure: Callable[[SortedScores, np.ndarray], float],
+    negatives: str = "random",
+) -> Setting:
     """A figure of one attacker."""
 
     def draw(rng: np.random.Generator) -> Interval:
-        pairs, scores = pair_scores(cohort_of(n_patients, rng), noise, rng)
+        pairs, scores = pair_scores(cohort_of(n_patients, rng), noise, rng, negatives)
         table = SortedScores(scores, pairs.same)
         at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight)
         return pair_bootstrap(lambda w: figure(table, w), *at, n_boot=N_BOOT, seed=int(rng.integers(1 << 31)))
 
-    truths = [figure(SortedScores(scores, pairs.same), pairs.weight) for pairs, scores in _large(noise)]
+    truths = [figure(SortedScores(scores, pairs.same), pairs.weight) for pairs, scores in _large(noise, negatives)]
     return Setting(n_patients, draw, float(np.mean(truths)))
 
 
-def pair_auc(n_patients: int, noise: float) -> Setting:
+def pair_auc(n_patients: int, noise: float, negatives: str = "random") -> Setting:
     """Verification AUC of one attacker."""
-    return pair_figure(n_patients, noise, lambda table, w: table.auc(w))
+    return pair_figure(n_patients, noise, lambda table, w: table.auc(w), negatives)
 
 
 def pair_auc_over_seeds(n_patients: int, noise: float, spread: float, n_seeds: int = 3) -> Setting:
@@ -105,9 +136,9 @@ def _through_attacker(scores: np.ndarray, spread: float, rng: np.random.Generato
 
 
 @cache
-def _large(noise: float) -> list[tuple[Pairs, np.ndarray]]:
+def _large(noise: float, negatives: str = "random") -> list[tuple[Pairs, np.ndarray]]:
     generators = [np.random.default_rng([2, k]) for k in range(3)]
-    return [pair_scores(cohort_of(LARGE, rng), noise, rng) for rng in generators]
+    return [pair_scores(cohort_of(LARGE, rng), noise, rng, negatives) for rng in generators]
 
 
 def _large_auc(noise: float, spread: float | None = None) -> float:
@@ -163,7 +194,7 @@ def utility_loss(n_patients: int, spread: float, n_seeds: int = 5) -> Setting:
             said, thresholds = expit(scores)[..., None], np.full((n_seeds, 1), 0.5)
             arms.append(Arm(said, labels[:, None], thresholds, weights, patient, ("finding",)))
         line = next(loss_lines(*arms, "simulation", 1, np.array([False]), RunContext("simulation", "none"), ("auroc",)))
-        return Interval(*(np.nan if x is None else x for x in (line.value, line.low, line.high)))
+        return _interval_of(line)
 
     # the difference of two Gaussian scores of variance 2 + own^2 each, whose shift is Gaussian, too
     scale = np.sqrt(2 * (2 + own**2) + spread**2)
@@ -202,6 +233,26 @@ def proportion(n_patients: int, rate: float, how: str) -> Setting:
     return Setting(n_patients, draw, rate)
 
 
+def class_rate(n_members: int, n_others: int, rate: float) -> Setting:
+    """TPR at FPR 1 % of few members among many others, whose images are half alike."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        patient = cohort_of(n_members + n_others, rng).patient_index
+        member = patient < n_members
+        own, noise = rng.standard_normal(n_members + n_others), rng.standard_normal(len(patient))
+        scores = (own[patient] + noise) / np.sqrt(2) + (norm.isf(0.01) + norm.ppf(rate)) * member
+        context = RunContext("simulation", "none", int(rng.integers(1 << 31)))
+        lines = membership_lines("simulation", [scores], member, patient, context, N_BOOT, {})
+        line = next(line for line in lines if line.name.startswith("membership_tpr_at_fpr_1pct."))
+        return _interval_of(line)
+
+    return Setting(n_members, draw, rate)
+
+
+def _interval_of(line: Result) -> Interval:
+    return Interval(*(np.nan if x is None else x for x in (line.value, line.low, line.high)))
+
+
 def risk(n_main: int, main: float, n_control: int, control: float) -> Setting:
     """Anonymeter's risk."""
 
@@ -226,6 +277,8 @@ SETTINGS: dict[str, Callable[[], Setting]] = {
     "pair_bootstrap.tar_at_far_1pct": lambda: pair_figure(
         150, 0.7, lambda table, w: table.curve(w).tar_at_far(0.01).value
     ),
+    "pair_bootstrap.matched_pairs": lambda: pair_auc(150, 0.7, "matched"),
+    "patient_bootstrap_figures.class_rate_at_a_bound": lambda: class_rate(60, 600, 0.985),
     "intervals_over_seeds.utility_loss_seeds_alike": lambda: utility_loss(150, 0.03),
     "intervals_over_seeds.utility_loss_seeds_apart": lambda: utility_loss(150, 0.2),
     "patient_bootstrap.macro_auroc": lambda: macro_auroc(150),
@@ -245,13 +298,15 @@ def coverage(name: str, simulations: int, context: RunContext) -> Result:
     intervals = [setting.interval(np.random.default_rng([k, *name.encode()])) for k in range(simulations)]
     too_high = sum(i.low > setting.truth for i in intervals)
     too_low = sum(i.high < setting.truth for i in intervals)
+    held = wilson_interval(simulations - too_high - too_low, simulations)
     return context.result(
         f"interval_coverage.{name}.v1",
-        wilson_interval(simulations - too_high - too_low, simulations),
+        held,
         n_patients=setting.n_patients,
         n_images=0,
         extra={
             "n_simulations": simulations,
+            "within_93_to_97_percent": BAND[0] <= held.value <= BAND[1],
             "truth": round(setting.truth, 6),
             "bias": round(float(np.mean([i.value for i in intervals])) - setting.truth, 6),
             "mean_width": round(float(np.mean([i.high - i.low for i in intervals])), 6),
@@ -272,7 +327,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.settings:
         line = coverage(name, options.simulations, context)
         append_results(options.output, [line])
-        print(f"{name}: {line.value} ({line.low} to {line.high}) {line.extra}", flush=True)
+        said = "within" if line.extra["within_93_to_97_percent"] else "outside"
+        print(f"{name}: {line.value}, {said} {BAND} ({line.low} to {line.high}) {line.extra}", flush=True)
     return 0
 
 
