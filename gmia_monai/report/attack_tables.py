@@ -180,6 +180,7 @@ def _inversion(threat: str) -> Columns:
         "judge": line(f"inversion_auc.{threat}.v1", "matched", show=lambda r: r.attacker or DASH),
         "AUC, output": line(f"inversion_auc.{threat}.v1", "matched"),
         "AUC, release": line(f"inversion_auc_release.{threat}.v1", "matched"),
+        "AUC, release, best judge": line(f"inversion_auc_release_best.{threat}.v1", "matched"),
         "gain": line(gain, "matched", None),
         "beats the release": beats,
     }
@@ -308,6 +309,7 @@ SECTIONS = (
             },
             "Membership:": {
                 "AUC (without release)": line("membership_auc.worst.v1", show=_beside("auc_without_release")),
+                "gain over that": line("membership_gain.worst.v1"),
                 "signal": line("membership_auc.worst.v1", show=who),
                 "TPR at FPR 1 %": line("membership_tpr_at_fpr_1pct.worst.v1"),
                 "AUC by patient": line("membership_auc_patient.worst.v1"),

@@ -93,6 +93,8 @@ def _claim(loss: Result | None) -> str:
 
 def _papers(lines: Lines, parts: Sequence[str]) -> dict[str, Any] | None:
     figures = {label: figure for label, figure in _FIGURES.items() if figure != "ece"}
+    if any("_at_half." in name for name in lines):
+        figures |= {"accuracy at 0.5": "accuracy_at_half", "F1 at 0.5": "f1_at_half"}
     rows = []
     for part in parts:
         found = [with_limits(lines.get(f"utility_paper_{figure}.{part}.v1")) for figure in figures.values()]
@@ -103,7 +105,7 @@ def _papers(lines: Lines, parts: Sequence[str]) -> dict[str, Any] | None:
     named = {n for p in parts for n in _extra(lines, f"utility_paper_auroc.{p}.v1", "per_finding")}
     note = (
         f"The same over those of the paper's four labels that the test images have: {', '.join(sorted(named))}. The "
-        "threshold is not the paper's 0.5."
+        "threshold is not the paper's 0.5 where a column does not say so."
     )
     header = ("trained on, tested on, architecture", *figures, "AUROC loss")
     return make_section("The paper's labels", note, header, rows)

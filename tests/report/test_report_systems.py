@@ -107,6 +107,9 @@ def test_the_papers_utility_stands_under_a_row_of_real_training():
     ]
     lines.append(context.result("fidelity_psnr.v1", 22.5, **SHARED))
     page = systems_markdown([*_lines("unchanged", 0.9), *lines])
+    assert "at 0.5" not in page
+    half = [context.result(f"utility_paper_f1_at_half.{p}.small.v1", 0.1, **SHARED) for p in ("real_to_real", "x")]
+    assert _rows(systems_markdown([*lines, *half]), "F1 at 0.5") == {"real": "0.100", "gmia m=0": "–"}
     assert _rows(page, "AUROC") == {"real": "0.710", "unchanged": "–", "gmia m=0": "0.660"}
     assert _rows(page, "LPIPS, own trunk")["gmia m=0"] == "–"
     assert "Atelectasis, Effusion" in page and "not 0.5" in page

@@ -72,6 +72,9 @@ def test_the_report_has_means_losses_and_claims():
     assert lost["released to real, small"]["AP loss"] == "0.000 (0.000 to 0.000)", "no zero has a sign"
     assert lost["released to real, small"]["sound at 0.02"] == "no"
     assert found["The paper's labels"]["released to real, small"]["AUROC"].startswith("0.680")
+    assert "F1 at 0.5" not in found["The paper's labels"]["released to real, small"]
+    half = _line("utility_paper_f1_at_half.released_to_real.small.v1", 0.11)
+    assert _sections([*LINES, half])["The paper's labels"]["released to real, small"]["F1 at 0.5"].startswith("0.110")
     note = next(s["note"] for s in utility_sections(LINES) if s["title"] == LEFT)
     assert "Hernia (8)" in note
 
