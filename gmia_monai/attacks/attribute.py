@@ -161,11 +161,13 @@ class AttributeAttack:
                 if not known.any():
                     continue
                 scores, classes = [of_seed[name][known] for of_seed in found], released.classes[name][known]
+                of_class = [len(np.unique(patients[known][classes == k])) for k in np.unique(classes)]
                 (value,) = patient_bootstrap_figures(
                     shared_statistics(scores, lambda s, classes=classes: _one_figure(_weighted_auc(s, classes))),
                     patients[known],
                     self.n_boot,
                     context.seed,
+                    n_patients=[min(of_class)],
                 )
                 right = [float((s.argmax(1) == classes).mean()) for s in scores]
                 share = np.bincount(classes).max() / len(classes)

@@ -118,8 +118,20 @@ def _profiles(systems: Mapping[str, System]) -> str:
 
 
 def _mixed(systems: Mapping[str, System]) -> list[str]:
-    """A warning for each system whose lines are of several releases."""
+    """A warning for each system whose lines are of several releases, or of an older suite than those of others."""
     warnings = []
+    versions = {
+        label: {int(found.extra.get("suite_version", 0)) for found in system.lines.values()}
+        for label, system in systems.items()
+    }
+    newest = max((max(of) for of in versions.values() if of), default=0)
+    for label, of_label in versions.items():
+        if of_label - {newest}:
+            found = ", ".join(str(version) if version else "older" for version in sorted(of_label))
+            warnings.append(
+                f"**Warning: lines of {label} were made by version {found} of the suite**; the newest on this page is "
+                f"{newest}. They have to be made again before they are compared."
+            )
     for label, system in systems.items():
         hashes = [found.release_hash for found in system.lines.values() if found.release_hash]
         if len(set(hashes)) > 1:

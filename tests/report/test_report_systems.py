@@ -142,6 +142,18 @@ def test_mixed_releases_are_named_and_two_lines_for_one_cell_are_refused():
         systems_markdown([*lines, replace(lines[1], seed=1)])
 
 
+def test_versions_of_the_suite_are_not_mixed_in_silence():
+    new, old = (
+        [replace(r, extra={**r.extra, **v}) for r in _lines(*of)]
+        for of, v in ((("a", 0.8), {"suite_version": 3}), (("b", 0.7), {"suite_version": 2}))
+    )
+    assert "of the suite" not in systems_markdown(new)
+    page = systems_markdown([*new, *old, *_lines("c", 0.6)])
+    assert "lines of a were" not in page
+    assert "lines of b were made by version 2 of the suite**; the newest on this page is 3" in page
+    assert "lines of c were made by version older of the suite" in page
+
+
 def _metadata(threat: str, signed: float, two_sided: float, on_choice: tuple[float, float], negatives: str):
     return [
         _line(f"{figure}.{threat}.metadata.v1", value, negatives, "metadata", auc_on_choice=[auc, auc])
