@@ -127,9 +127,11 @@ def _mixed(systems: Mapping[str, System]) -> list[str]:
     newest = max((max(of) for of in versions.values() if of), default=0)
     for label, of_label in versions.items():
         if of_label - {newest}:
-            found = ", ".join(str(version) if version else "older" for version in sorted(of_label))
+            found = " and ".join(
+                f"version {version}" if version else "an unnumbered version" for version in sorted(of_label)
+            )
             warnings.append(
-                f"**Warning: lines of {label} were made by version {found} of the suite**; the newest on this page is "
+                f"**Warning: lines of {label} were made by {found} of the suite**; the newest on this page is version "
                 f"{newest}. They have to be made again before they are compared."
             )
     for label, system in systems.items():

@@ -150,8 +150,8 @@ def test_versions_of_the_suite_are_not_mixed_in_silence():
     assert "of the suite" not in systems_markdown(new)
     page = systems_markdown([*new, *old, *_lines("c", 0.6)])
     assert "lines of a were" not in page
-    assert "lines of b were made by version 2 of the suite**; the newest on this page is 3" in page
-    assert "lines of c were made by version older of the suite" in page
+    assert "lines of b were made by version 2 of the suite**; the newest on this page is version 3" in page
+    assert "lines of c were made by an unnumbered version of the suite" in page
 
 
 def _metadata(threat: str, signed: float, two_sided: float, on_choice: tuple[float, float], negatives: str):
