@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from sklearn.metrics import auc
 
 __all__ = ["band_picture", "gallery_picture", "grid_picture", "histogram_picture", "risk_picture", "roc_picture"]
 
@@ -41,15 +42,23 @@ def _svg(figure: Any) -> Any:
 
 
 def roc_picture(curves: Mapping[str, Float[np.ndarray, "2 n"]]) -> Any:
-    """False- against true-accept rate of each attacker."""
+    """False- against true-accept rate of attackers: those with the largest areas by name, the others in grey, since
+    more colours than eight cannot be told apart. Metadata always have a name."""
     figure, axes = _axes()
     axes.plot([0, 1], [0, 1], ":", color="#8a8f98", linewidth=1.2)
-    colours = iter(_COLOURS * 2)
-    for name, (far, tar) in sorted(curves.items()):
-        style = {"color": _INK[name], "linestyle": "--"} if name in _INK else {"color": next(colours)}
-        axes.plot(far, tar, label=name, linewidth=1.6, **style)
+    area = {name: float(auc(far, tar)) for name, (far, tar) in curves.items()}
+    ranked = sorted((name for name in curves if name not in _INK), key=lambda name: (-area[name], name))
+    named, others = ranked[: len(_COLOURS)], ranked[len(_COLOURS) :]
+    for i, name in enumerate(others):
+        axes.plot(*curves[name], color="#c9ced4", linewidth=1.2, label=None if i else f"{len(others)} others")
+    styles = {name: {"color": colour} for name, colour in zip(named, _COLOURS, strict=False)}
+    styles |= {name: {"color": ink, "linestyle": "--"} for name, ink in _INK.items() if name in curves}
+    for name, style in reversed(styles.items()):  # the first of the legend is on top
+        axes.plot(*curves[name], label=name, linewidth=1.6, **style)
     axes.set(xlabel="false-accept rate", ylabel="true-accept rate", xlim=(0, 1), ylim=(0, 1.01))
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    handles, labels = axes.get_legend_handles_labels()
+    order = [labels.index(name) for name in (*styles, f"{len(others)} others") if name in labels]
+    axes.legend([handles[i] for i in order], [labels[i] for i in order], fontsize=8, frameon=False, loc="lower right")
     return _svg(figure)
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +27,7 @@ from gmia_monai.metrics.results import RunContext
 from gmia_monai.report import sections
 from gmia_monai.report.attack_sections import attack_sections
 from gmia_monai.report.evaluation import evaluation_report, report_handlers
+from gmia_monai.report.plots import roc_picture
 
 BROWSER = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
@@ -283,6 +285,14 @@ def test_the_handler_shows_one_image_a_patient(tmp_path):
     picture = Image.open(io.BytesIO(base64.b64decode(code.group(1))))
     assert picture.size == (5 * 2 * SIZE, 2 * 2 * SIZE)
     assert "<img" not in report_handlers(lines, None, judged("unchanged"))[0].finish().read_text()
+
+
+def test_of_many_attackers_the_strongest_have_colours_of_their_own():
+    x = np.linspace(0, 1, 50)
+    curves = {f"a{i:02}": np.stack([x, x ** (1 / (1 + i))]) for i in range(12)} | {"metadata": np.stack([x, x])}
+    strokes = Counter(re.findall(r"stroke: (#[0-9a-f]{6})", str(roc_picture(curves))))
+    assert strokes["#c9ced4"] == 4 + 1, "four curves in grey, and their place in the legend"
+    assert str(roc_picture({"b": curves["a01"]})).count("#c9ced4") == 0
 
 
 def test_the_floor_is_read_by_the_variant_that_was_better_on_v2(tmp_path):
