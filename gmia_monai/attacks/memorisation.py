@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Embed, Judged, Pixels
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
@@ -37,6 +38,8 @@ _SIDE = 16
 _SHIFT = 2
 _CHUNK = 512
 _IMAGES = 16
+# Whoever knows real images sees a copy; refitted networks would embed all of S, and see no more.
+_ENCODERS = ("frozen", "snn", "arcface")
 _UNITS = {"one_to_one": "patient", "k_to_one": "set of source patients", "generated": "released image"}
 Nearness = Callable[[Pixels], Float[ndarray, "n"]]
 """Maps images to the similarity of each with the nearest training image."""
@@ -104,7 +107,8 @@ class MemorisationAttack:
     """Copies of training images among released ones, by pixels and by each attacker that embeds images.
 
     Args:
-        attackers: those of them that embed images are used, for copies that pixels do not show.
+        attackers: ``frozen``, ``snn`` and ``arcface`` are used, for copies that pixels do not show, or, where there is
+            none of them, all that embed images.
         seeds: of the attackers; figures are means over them, each with a threshold of its own.
         n_boot: bootstrap resamples.
         false_alarms: share of held-out images that may count as copies.
@@ -142,9 +146,12 @@ class MemorisationAttack:
             return nearest_original(pixels, originals)
 
         self._fitted = {"pixels": [_Space.of(by_pixels, by_pixels, held_out, self.false_alarms)]}
-        for name, of_seeds in embedding_attackers(self.attackers, self.seeds, knowledge).items():
+        encoders = [name for name in _ENCODERS if name in self.attackers]
+        by_name = {name: [self.attackers.fitted(name, seed, knowledge) for seed in self.seeds] for name in encoders}
+        for name, of_seeds in (by_name or embedding_attackers(self.attackers, self.seeds, knowledge)).items():
             self._fitted[name] = []
             for attacker in of_seeds:
+                assert isinstance(attacker, EmbeddingAttacker)
                 assert attacker.embed_real is not None and attacker.embed_released is not None
                 known = attacker.embed_real(training)
                 near = (_nearness(embed, known) for embed in (attacker.embed_real, attacker.embed_released))

@@ -203,6 +203,18 @@ def test_figures_are_means_over_seeds_each_with_a_threshold_of_its_own():
         MemorisationAttack(AttackerPool({}), ())
 
 
+def test_encoders_of_real_images_look_where_there_are_some():
+    class Refitted(FrozenAttacker):
+        def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+            raise AssertionError("it has nothing to add")
+
+    attack = MemorisationAttack(AttackerPool({"frozen": FrozenAttacker, "adaptive_cross": Refitted}), n_boot=10)
+    attack.fit(_knowledge())
+    release = Release("drawn", _half_copies(), ((),) * 72)
+    lines = attack.score(Judged(real_images("t"), release), RunContext("x", "p"))
+    assert {r.attacker for r in lines} == {None, "frozen"}
+
+
 def test_training_images_must_be_known():
     attack = MemorisationAttack(AttackerPool({"frozen": FrozenAttacker}))
     known = knowledge("unchanged", frozen=flat)
