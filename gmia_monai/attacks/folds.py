@@ -1,46 +1,67 @@
-"""What was learned from pairs of V2, asked about pairs of V2: by parts of the patients, each asked of the others.
+"""What was learned on V2, asked about V2: by parts of the patients, each asked of what the others taught.
 
-Read on the pairs that it was fitted on, whatever has freedom looks better than what has none; the choice among them
-would then fall on the one that learned most by heart.
+Read on what it was fitted on, whatever has freedom looks better than what has none; a choice among them would then fall
+on the one that learned most by heart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from gmia_monai.data.pairs import Pairs
-
-__all__ = ["left_out", "patient_parts"]
+__all__ = ["CrossFitted"]
 
 _PARTS = 5
 
-Fit = Callable[[Bool[np.ndarray, "n"]], Callable[[Shaped[np.ndarray, "..."]], Float[np.ndarray, "m"]]]
-"""From which pairs are learned from to a function of scores."""
+Model = TypeVar("Model", bound=Callable[..., Float[np.ndarray, "m"]])
 
 
-def patient_parts(pairs: Pairs) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """Part of the patients, 0 to 4, of the first and of the second image of each pair."""
-    patients = np.unique([pairs.patient_first, pairs.patient_second])
-    part = np.random.default_rng(0).permutation(len(patients)) % _PARTS
-    return part[np.searchsorted(patients, pairs.patient_first)], part[np.searchsorted(patients, pairs.patient_second)]
-
-
-def left_out(fit: Fit, scores: Shaped[np.ndarray, "n ..."], pairs: Pairs) -> Float[np.ndarray, "n"]:
-    """What ``fit`` says of each pair where it has learned from no pair with the patient of the pair's first image.
+class CrossFitted(Generic[Model]):
+    """A model of all patients, and one without each part of them.
 
     Args:
-        fit: learns from some of the pairs.
-        scores: what it is asked about, a row a pair.
-        pairs: of V2. Where one part leaves fewer than two pairs of a kind to learn from, it is asked of all.
+        learn: fits a model on some of the rows.
+        positive: which rows are positive.
+        first: patient of each row.
+        second: patient of the other image of a pair; None: there is none.
+
+    Attributes:
+        all: the model of all patients.
     """
-    first, second = patient_parts(pairs)
-    said = np.zeros(len(pairs))
-    for part in np.unique(first):
-        learnt = (first != part) & (second != part)
-        if min((pairs.same & learnt).sum(), (~pairs.same & learnt).sum()) < 2:
-            learnt = np.ones(len(pairs), dtype=bool)
-        said[first == part] = fit(learnt)(scores[first == part])
-    return said
+
+    def __init__(
+        self,
+        learn: Callable[[Bool[np.ndarray, "n"]], Model],
+        positive: Bool[np.ndarray, "n"],
+        first: Int[np.ndarray, "n"],
+        second: Int[np.ndarray, "n"] | None = None,
+    ) -> None:
+        second = first if second is None else second
+        patients = np.unique([first, second])
+        parts = np.random.default_rng(0).permutation(len(patients)) % _PARTS
+        self._part_of = dict(zip(patients.tolist(), parts.tolist(), strict=True))
+        self.all = learn(np.ones(len(positive), dtype=bool))
+        self._without: dict[int, Model] = {}
+        of_first, of_second = self._parts(first), self._parts(second)
+        for part in range(_PARTS):
+            learnt = (of_first != part) & (of_second != part)
+            if min((positive & learnt).sum(), (~positive & learnt).sum()) >= 2:
+                self._without[part] = learn(learnt)
+
+    def _parts(self, patients: Int[np.ndarray, "m"]) -> Int[np.ndarray, "m"]:
+        return np.array([self._part_of.get(p, -1) for p in patients.tolist()], dtype=np.int64)
+
+    def left_out(self, scores: Shaped[np.ndarray, "m ..."], first: Int[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
+        """What the model says that has learned from nothing with the (first) patient of each row.
+
+        Those who are not of V2 are scored by all of it, and so is a part whose absence leaves fewer than two rows of a
+        kind.
+        """
+        part, found = self._parts(first), self.all(scores)
+        for left, without in self._without.items():
+            if (part == left).any():
+                found[part == left] = without(scores[part == left])
+        return found

@@ -22,10 +22,11 @@ from jaxtyping import Bool, Float, Float64, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.folds import CrossFitted
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.presence_cases import PresenceCase, halves, presence_case
 from gmia_monai.attacks.seeds import checked_seeds, embedding_attackers
-from gmia_monai.attacks.weighing import CrossFitted, LogOdds
+from gmia_monai.attacks.weighing import LogOdds
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import intervals_over_seeds, patient_counts
@@ -102,7 +103,7 @@ class PresenceAttack:
         self._knowledge: AttackerKnowledge | None = None
         self._members: tuple[RealImages | None, RealImages | None] = (None, None)
         self._chosen: dict[tuple[str, str], _Chosen] = {}
-        self._fused: list[CrossFitted] = []
+        self._fused: list[CrossFitted[_Fused]] = []
         self._fused_auc = 0.5
 
     def fit(self, knowledge: AttackerKnowledge) -> None:

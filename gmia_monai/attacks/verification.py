@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
-from gmia_monai.attacks.folds import left_out
+from gmia_monai.attacks.folds import CrossFitted
 from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import checked_seeds
@@ -304,13 +304,13 @@ def _choose(scores: np.ndarray, pairs: Pairs) -> _Chosen:
         patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
         return LikelihoodRatio(scores[learnt], pairs.same[learnt], pairs.weight[learnt], patients)
 
-    ratio = ratio_of(np.ones(len(pairs), dtype=bool))
-    signed, two_sided = (SortedScores(s, pairs.same) for s in (sign * scores, ratio(scores)))
+    ratio = CrossFitted(ratio_of, pairs.same, pairs.patient_first, pairs.patient_second)
+    signed, two_sided = (SortedScores(s, pairs.same) for s in (sign * scores, ratio.all(scores)))
     return _Chosen(
         sign,
-        ratio,
+        ratio.all,
         max(auc, 1.0 - auc),
-        SortedScores(left_out(ratio_of, scores, pairs), pairs.same).auc(pairs.weight),
+        SortedScores(ratio.left_out(scores, pairs.patient_first), pairs.same).auc(pairs.weight),
         signed.tar_at_far(0.01, pairs.weight).threshold,
         two_sided.tar_at_far(0.01, pairs.weight).threshold,
     )

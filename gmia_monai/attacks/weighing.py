@@ -1,27 +1,18 @@
-"""Several scores as one, honest where it is compared with each of them.
-
-Each score becomes a log likelihood ratio, so that *too far* counts as *too near* does, and a logistic regression weighs
-them (Brümmer et al., IEEE TASLP 15:2072, 2007). On the very patients that it was fitted on, what is scored is left out:
-weights of the other patients are used, part by part.
+"""Several scores as one: each becomes a log likelihood ratio, so that *too far* counts as *too near* does, and a
+logistic regression weighs them, as verifiers of speakers are fused (Brümmer et al., IEEE TASLP 15:2072, 2007).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Shaped
+from jaxtyping import Bool, Float, Float64
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gmia_monai.attacks.likelihood import LikelihoodRatio
 
-__all__ = ["CrossFitted", "LogOdds"]
-
-_FOLDS = 5
-
-Model = Callable[[Float[np.ndarray, "m *k"]], Float64[np.ndarray, "m"]]
+__all__ = ["LogOdds"]
 
 
 class LogOdds:
@@ -33,6 +24,7 @@ class LogOdds:
         weight: of each row; both kinds are brought to the same sum.
         effective: how many independent rows of either kind there are; the penalty is weighed against it.
         c: inverse strength of that penalty, as scikit-learn has it.
+        n_patients: behind the positives, as :class:`LikelihoodRatio` asks.
 
     Raises:
         UsageError: ``GM-U315`` with fewer than two rows of a kind.
@@ -45,8 +37,9 @@ class LogOdds:
         weight: Float[np.ndarray, "n"],
         effective: float,
         c: float = 1.0,
+        n_patients: int | None = None,
     ) -> None:
-        self._ratios = [LikelihoodRatio(column, positive, weight) for column in scores.T]
+        self._ratios = [LikelihoodRatio(column, positive, weight, n_patients) for column in scores.T]
         sums = np.where(positive, weight[positive].sum(), weight[~positive].sum())
         self._model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
         balanced = weight * effective / sums
@@ -58,46 +51,3 @@ class LogOdds:
     def __call__(self, scores: Float[np.ndarray, "m k"]) -> Float64[np.ndarray, "m"]:
         """Log odds of a positive."""
         return self._model.decision_function(self._evidence(scores)).astype(np.float64)
-
-
-class CrossFitted:
-    """A model of all patients, and one without each part of them.
-
-    Args:
-        learn: fits a model on some of the rows.
-        positive: which rows are positive.
-        first: patient of each row.
-        second: patient of the other image of a pair; None: there is none.
-
-    Attributes:
-        all: the model of all patients.
-    """
-
-    def __init__(
-        self,
-        learn: Callable[[Bool[np.ndarray, "n"]], Model],
-        positive: Bool[np.ndarray, "n"],
-        first: Int[np.ndarray, "n"],
-        second: Int[np.ndarray, "n"] | None = None,
-    ) -> None:
-        patients = np.unique(first)
-        part = np.random.default_rng(0).permutation(len(patients)) % _FOLDS
-        self._part = dict(zip(patients.tolist(), part.tolist(), strict=True))
-        self.all = learn(np.ones(len(positive), dtype=bool))
-        self._without: dict[int, Model] = {}
-        parts = [self._parts(side) for side in (first, first if second is None else second)]
-        for fold in range(_FOLDS):
-            learnt = (parts[0] != fold) & (parts[1] != fold)
-            if min((positive & learnt).sum(), (~positive & learnt).sum()) >= 2:
-                self._without[fold] = learn(learnt)
-
-    def _parts(self, patients: Shaped[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
-        return np.array([self._part.get(p, -1) for p in patients.tolist()], dtype=np.int64)
-
-    def left_out(self, scores: Float[np.ndarray, "m *k"], first: Int[np.ndarray, "m"]) -> Float64[np.ndarray, "m"]:
-        """What the model says that was fitted without the (first) patient of each row, as far as there is one."""
-        part, found = self._parts(first), self.all(scores)
-        for fold, without in self._without.items():
-            if (part == fold).any():
-                found[part == fold] = without(scores[part == fold])
-        return found

@@ -58,7 +58,8 @@ def _lines(system: str, case: Judged) -> dict[str, Result]:
 def test_every_attribute_rings_on_unchanged_images(attribute):
     lines = _lines("unchanged", released(portraits("t"), "unchanged"))
     line, control = lines[f"attribute_auc.{attribute}.v1"], lines[f"attribute_auc_real.{attribute}.v1"]
-    assert line.low > 0.8 and line.value == control.value
+    # The smallest class has fewer than 15 patients: even where all are right, the lower limit is 0.77.
+    assert line.low > 0.7 and line.value == control.value
     assert line.extra["accuracy"] > line.extra["most_frequent_class"] + 0.2
     assert line.n_patients == 48 and line.extra["classes"] == list(ATTRIBUTES[attribute])
 
@@ -73,7 +74,7 @@ def test_every_attribute_is_silent_on_noise(attribute):
 def test_every_attribute_is_silent_on_shuffled_patients(attribute):
     lines = _lines("unchanged", shuffled(released(portraits("t"), "unchanged")))
     assert is_silent(lines[f"attribute_auc.{attribute}.v1"])
-    assert lines[f"attribute_auc_real.{attribute}.v1"].low > 0.8, "there was something to find"
+    assert lines[f"attribute_auc_real.{attribute}.v1"].low > 0.7, "there was something to find"
 
 
 def test_classes_of_records():
@@ -89,7 +90,7 @@ def test_one_class_alone_is_nothing_to_tell_apart():
     attack = AttributeAttack(schedule=FAST, n_boot=50)
     attack.fit(knowledge("unchanged"))
     table = {r.name: r for r in attack.score(judged("unchanged"), CONTEXT)}
-    assert table["attribute_auc.sex.v1"].low > 0.8
+    assert table["attribute_auc.sex.v1"].low > 0.7
     assert table["attribute_auc.view.v1"].value is None, "the images of this cohort are all PA"
 
 

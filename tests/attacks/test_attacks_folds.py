@@ -5,46 +5,60 @@ from __future__ import annotations
 import numpy as np
 from attack_cohorts import real_images
 
-from gmia_monai.attacks.folds import left_out, patient_parts
+from gmia_monai.attacks.folds import CrossFitted
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.verification import roc_auc
 
 PAIRS = threat_pairs(real_images("t").cohort, "T1", "matched")
+SIDES = PAIRS.patient_first, PAIRS.patient_second
 
 
-def test_parts_are_of_patients_whichever_place_they_stand_in():
-    first, second = patient_parts(PAIRS)
-    part = dict(zip(PAIRS.patient_first.tolist(), first.tolist(), strict=True))
-    assert all(part[p] == k for p, k in zip(PAIRS.patient_second.tolist(), second.tolist(), strict=True))
-    assert np.bincount(list(part.values())).tolist() == [5, 5, 5, 5, 4]
-
-
-def test_nobody_is_asked_by_what_has_seen_them():
-    asked = []
+def test_no_pair_is_learned_from_by_what_is_asked_about_either_patient():
+    learned: list[np.ndarray] = []
 
     def fit(learnt):
-        seen = set(PAIRS.patient_first[learnt].tolist()) | set(PAIRS.patient_second[learnt].tolist())
+        learned.append(learnt)
+        number = len(learned) - 1
+        return lambda patients: np.full(len(patients), float(number))
 
-        def say(patients):
-            asked.extend(patients.tolist())
-            assert not seen & set(patients.tolist())
-            return patients.astype(float)
+    fitted = CrossFitted(fit, PAIRS.same, *SIDES)
+    assert len(learned) == 6 and learned[0].all()
+    asked = fitted.left_out(PAIRS.patient_first, PAIRS.patient_first)
+    assert sorted(set(asked.tolist())) == [1.0, 2.0, 3.0, 4.0, 5.0]
+    of_patient = dict(zip(PAIRS.patient_first.tolist(), asked.tolist(), strict=True))
+    assert sorted(np.bincount([int(k) for k in of_patient.values()])[1:].tolist()) == [4, 5, 5, 5, 5]
+    for patient, number in of_patient.items():
+        learnt = learned[int(number)]
+        assert learnt.any() and not np.isin(patient, [side[learnt] for side in SIDES])
 
-        return say
 
-    said = left_out(fit, PAIRS.patient_first, PAIRS)
-    assert sorted(asked) == sorted(PAIRS.patient_first.tolist()) and np.array_equal(said, PAIRS.patient_first)
+def test_those_who_are_not_of_v2_are_scored_by_all_of_it():
+    """A model that knows its rows by heart, and says of each how many it knew."""
+    patient = np.repeat(np.arange(20), 2)
+    seen: list[np.ndarray] = []
+
+    def learn(rows: np.ndarray):
+        seen.append(rows)
+        return lambda asked: np.isin(asked, np.flatnonzero(rows)).astype(np.float64)
+
+    fitted = CrossFitted(learn, np.arange(40) % 2 == 0, patient)
+    rows = np.arange(40)
+    assert fitted.all(rows).all() and not fitted.left_out(rows, patient).any()
+    assert len(seen) == 6 and seen[0].all() and all(of_fold.sum() == 32 for of_fold in seen[1:])
+    for of_fold in seen[1:]:
+        assert all(len(set(of_fold[patient == p])) == 1 for p in range(20)), "patients are left out whole"
+    strangers = np.full(40, 99)
+    assert fitted.left_out(rows, strangers).all(), "those who are not of V2 are scored by all of it"
 
 
 def test_what_was_learned_by_heart_is_worth_nothing():
-    """A fit that remembers the answer of each patient: all right on what it has seen, and no more."""
-    rng = np.random.default_rng(0)
-    key = rng.random(PAIRS.same.shape)
+    """A fit that remembers the answer of each pair: all right on what it has seen, and no more."""
+    key = np.random.default_rng(0).random(PAIRS.same.shape)
 
     def fit(learnt):
         answers = dict(zip(key[learnt].tolist(), PAIRS.same[learnt].astype(float).tolist(), strict=True))
         return lambda scores: np.array([answers.get(k, 0.5) for k in scores.tolist()])
 
-    everything = np.ones(len(PAIRS), dtype=bool)
-    assert roc_auc(fit(everything)(key), PAIRS.same, PAIRS.weight) > 0.999
-    assert roc_auc(left_out(fit, key, PAIRS), PAIRS.same, PAIRS.weight) == 0.5
+    fitted = CrossFitted(fit, PAIRS.same, *SIDES)
+    assert roc_auc(fitted.all(key), PAIRS.same, PAIRS.weight) > 0.999
+    assert roc_auc(fitted.left_out(key, PAIRS.patient_first), PAIRS.same, PAIRS.weight) == 0.5

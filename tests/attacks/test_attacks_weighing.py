@@ -1,11 +1,11 @@
-"""Scores as one: likelihood ratios hear both sides, and patients are left out where they are scored."""
+"""Scores as one: likelihood ratios hear both sides, and both kinds weigh alike."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from gmia_monai.attacks.weighing import CrossFitted, LogOdds
+from gmia_monai.attacks.weighing import LogOdds
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.verification import roc_auc
 
@@ -38,35 +38,3 @@ def test_weights_of_a_kind_have_one_sum():
     np.testing.assert_allclose(one(scores), two(scores), rtol=1e-6)
     with pytest.raises(UsageError, match="GM-U315"):
         LogOdds(scores, np.arange(N) < 1, np.ones(N), 1.0)
-
-
-def test_nobody_is_scored_by_what_was_learned_from_them():
-    """A model that knows its rows by heart, and says of each how many it knew."""
-    patient = np.repeat(np.arange(20), 2)
-    seen: list[np.ndarray] = []
-
-    def learn(rows: np.ndarray):
-        seen.append(rows)
-        return lambda asked: np.isin(asked, np.flatnonzero(rows)).astype(np.float64)
-
-    fitted = CrossFitted(learn, np.arange(40) % 2 == 0, patient)
-    rows = np.arange(40)
-    assert fitted.all(rows).all() and not fitted.left_out(rows, patient).any()
-    assert len(seen) == 6 and seen[0].all() and all(of_fold.sum() == 32 for of_fold in seen[1:])
-    for of_fold in seen[1:]:
-        assert all(len(set(of_fold[patient == p])) == 1 for p in range(20)), "patients are left out whole"
-    strangers = np.full(40, 99)
-    assert fitted.left_out(rows, strangers).all(), "those who are not of V2 are scored by all of it"
-
-
-def test_a_pair_is_left_out_with_either_patient():
-    first, second = np.arange(20), (np.arange(20) + 1) % 20
-    learned: list[np.ndarray] = []
-    fitted = CrossFitted(
-        lambda rows: learned.append(rows) or (lambda asked: asked), np.arange(20) % 2 == 0, first, second
-    )
-    part = fitted._parts(np.arange(20))
-    assert np.bincount(part).tolist() == [4] * 5
-    for fold, rows in enumerate(learned[1:]):
-        assert not np.isin(np.flatnonzero(part == fold), [first[rows], second[rows]]).any()
-        assert rows.sum() >= 12

@@ -1,9 +1,7 @@
 """An attacker who listens to all the others: their evidence, weighed on V2.
 
-Each attacker's score becomes a log likelihood ratio, so that *too far* counts as *too near* does, and a logistic
-regression weighs them, as verifiers of speakers are fused (Brümmer et al., IEEE TASLP 15:2072, 2007). On V2 itself,
-where attackers are chosen, a pair is scored by weights that were fitted without the patient of its first image, as far
-as there are patients enough.
+On V2 itself, where attackers are chosen, a pair is scored by weights that were fitted without the patient of its first
+image, as far as there are patients enough.
 """
 
 from __future__ import annotations
@@ -12,14 +10,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
-from gmia_monai.attacks.folds import left_out
-from gmia_monai.attacks.likelihood import LikelihoodRatio
+from gmia_monai.attacks.folds import CrossFitted
+from gmia_monai.attacks.weighing import LogOdds
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 
@@ -38,7 +33,7 @@ class FusionAttacker(CombiningAttacker):
     def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
         super().__init__(makers)
         self._attackers: dict[str, Attacker] = {}
-        self._weighed: dict[str, _LogOdds] = {}
+        self._weighed: dict[str, LogOdds] = {}
         self._choice: Judged | None = None
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
@@ -53,7 +48,7 @@ class FusionAttacker(CombiningAttacker):
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
             if pairs.n_positives >= 2 and pairs.n_negatives >= 2:
                 everyone = np.ones(len(pairs), dtype=bool)
-                self._weighed[threat] = _LogOdds(self._scores(judged, pairs, threat), pairs, everyone)
+                self._weighed[threat] = _weighed(self._scores(judged, pairs, threat), pairs, everyone)
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """Log odds of "same person".
@@ -67,27 +62,16 @@ class FusionAttacker(CombiningAttacker):
             )
         scores = self._scores(judged, pairs, threat)
         if judged is self._choice:
-            return left_out(lambda learnt: _LogOdds(scores, pairs, learnt), scores, pairs)
+            sides = pairs.patient_first, pairs.patient_second
+            fitted = CrossFitted(lambda learnt: _weighed(scores, pairs, learnt), pairs.same, *sides)
+            return fitted.left_out(scores, pairs.patient_first)
         return self._weighed[threat](scores)
 
     def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
         return np.stack([a.score(judged, pairs, threat) for a in self._attackers.values()], axis=1)
 
 
-class _LogOdds:
-    """Likelihood ratios of some pairs' scores, and a logistic regression over them."""
-
-    def __init__(self, scores: Float64[np.ndarray, "n k"], pairs: Pairs, learnt: Bool[np.ndarray, "n"]) -> None:
-        same, weight = pairs.same[learnt], pairs.weight[learnt]
-        patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
-        self._ratios = [LikelihoodRatio(column[learnt], same, weight, patients) for column in scores.T]
-        # Either kind weighs as much as there are patients behind the positives.
-        balanced = weight * np.where(same, patients / weight[same].sum(), patients / weight[~same].sum())
-        self._model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-        self._model.fit(self._evidence(scores[learnt]), same, logisticregression__sample_weight=balanced)
-
-    def _evidence(self, scores: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
-        return np.stack([ratio(column) for ratio, column in zip(self._ratios, scores.T, strict=True)], axis=1)
-
-    def __call__(self, scores: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m"]:
-        return self._model.decision_function(self._evidence(scores)).astype(np.float64)
+def _weighed(scores: Float64[np.ndarray, "n k"], pairs: Pairs, learnt: Bool[np.ndarray, "n"]) -> LogOdds:
+    """Learned from some pairs. Either kind weighs as much as there are patients behind the positives."""
+    patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
+    return LogOdds(scores[learnt], pairs.same[learnt], pairs.weight[learnt], float(patients), n_patients=patients)

@@ -18,9 +18,10 @@ from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, released_sid
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.folds import CrossFitted
 from gmia_monai.attacks.refit import RefitRecipe, Side
 from gmia_monai.attacks.refit_store import RefitStore
-from gmia_monai.attacks.weighing import CrossFitted, LogOdds
+from gmia_monai.attacks.weighing import LogOdds
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.errors import UsageError
@@ -38,7 +39,7 @@ class _Chosen:
 
     column: int = 0
     sign: float = 1.0
-    weighed: CrossFitted | None = None
+    weighed: CrossFitted[LogOdds] | None = None
 
 
 class OwnerAttacker(AdaptiveAttacker):
