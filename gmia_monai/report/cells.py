@@ -17,8 +17,8 @@ __all__ = [
     "Columns",
     "Lines",
     "System",
-    "best_on_choice",
     "by_worst",
+    "chosen_line",
     "find",
     "finer",
     "interval",
@@ -93,7 +93,7 @@ def find(lines: Lines, name: str, *negatives: str | None) -> Result | None:
 
 
 # -- which attacker -----------------------------------------------------------------------------------------------
-def best_on_choice(
+def _best_on_choice(
     lines: Lines, threat: str, among: Sequence[str], negatives: str = "matched"
 ) -> tuple[str, str] | None:
     """The attacker and variant (``signed`` or ``two_sided``) with the highest AUC on V2, mean over seeds; None where no
@@ -108,12 +108,23 @@ def best_on_choice(
     return max(found, key=lambda key: found[key]) if found else None
 
 
+def chosen_line(
+    lines: Lines, threat: str, among: Sequence[str], negatives: str = "matched"
+) -> tuple[Result, str] | None:
+    """The AUC of the attacker and variant with the highest AUC on V2, and the variant, ``signed`` or ``two_sided``."""
+    best = _best_on_choice(lines, threat, among, negatives)
+    if best is None:
+        return None
+    result = find(lines, f"{_VARIANTS[best[1]]}.{threat}.{best[0]}.v1", negatives)
+    return None if result is None else (result, best[1])
+
+
 def worst_on_choice(lines: Lines, threat: str, figure: str, without: Sequence[str] = ()) -> str | None:
     """Of the attackers that look at pixels and have a line ``<figure>.<attacker>.v1``, the one with the highest
     verification AUC on V2 under a threat model; ``without`` some of them."""
     pattern = re.compile(re.escape(figure) + r"\.(\w+)\.v1")
     names = dict.fromkeys(match.group(1) for name, _ in lines if (match := pattern.fullmatch(name)))
-    best = best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst", *without)])
+    best = _best_on_choice(lines, threat, [name for name in names if name not in (FLOOR, "worst", *without)])
     return None if best is None else best[0]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import DASH, FLOOR, Cell, Columns, Lines, best_on_choice, find, interval
+from gmia_monai.report.cells import DASH, FLOOR, Cell, Columns, Lines, chosen_line, interval
 
 __all__ = ["FLOOR_COLUMNS", "FLOOR_NOTE", "floor_line"]
-
-_FIGURES = {"signed": "verification_auc", "two_sided": "verification_auc_two_sided"}
 
 FLOOR_NOTE = (
     "The floor, `metadata`: sex, age, view and findings without pixels, by the variant (signed or two-sided) that was "
@@ -20,11 +18,8 @@ FLOOR_NOTE = (
 
 def floor_line(lines: Lines, threat: str, negatives: str) -> tuple[Result, str] | None:
     """The metadata line of a threat model, and which it is, ``signed`` or ``two-sided``, by V2."""
-    best = best_on_choice(lines, threat, [FLOOR], negatives)
-    if best is None:
-        return None
-    line = find(lines, f"{_FIGURES[best[1]]}.{threat}.{FLOOR}.v1", negatives)
-    return None if line is None else (line, best[1].replace("_", "-"))
+    found = chosen_line(lines, threat, [FLOOR], negatives)
+    return None if found is None else (found[0], found[1].replace("_", "-"))
 
 
 def _cell(threat: str, negatives: str) -> Cell:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import Lines, System, find, number, who
+from gmia_monai.report.cells import Lines, System, chosen_line, find, number, who
 from gmia_monai.report.floor import floor_line
 
 __all__ = ["ATTACKERS", "HELD", "recovered"]
@@ -32,6 +33,7 @@ ATTACKERS = {
     "fusion": "weighs the evidence of all attackers together",
     "owner": "has the system itself and retrains a network on as many releases as wanted",
 }
+_ADAPTIVE = [name for name in ATTACKERS if name.startswith(("linear", "adaptive", "owner"))]
 
 
 def recovered(systems: Mapping[str, System]) -> list[str]:
@@ -41,7 +43,7 @@ def recovered(systems: Mapping[str, System]) -> list[str]:
 
 
 def _paragraph(lines: Lines) -> str:
-    sentences = [_sentence(lines, threat, held) for threat, held in HELD.items()]
+    sentences = [f(lines, threat, held) for threat, held in HELD.items() for f in (_sentence, _adaptive)]
     sentences += [_presence(lines), _membership(lines)]
     sentences = [sentence for sentence in sentences if sentence]
     return " ".join([*sentences, _papers(lines)]).strip() if sentences else ""
@@ -54,6 +56,20 @@ def _sentence(lines: Lines, threat: str, held: str) -> str:
     floor = floor_line(lines, threat, "matched")
     beside = "" if floor is None else f"; metadata alone, in {_of_100(floor[0])}"
     return f"{held}, an attacker who {_does(worst)} (`{who(worst)}`) is right in {_of_100(worst)}{beside}."
+
+
+def _adaptive(lines: Lines, threat: str, held: str) -> str:
+    """What is found by one network, or one map, that learned from releases; where it is not the worst already."""
+    worst = find(lines, f"verification_auc.{threat}.worst.v1", "matched")
+    chosen = chosen_line(lines, threat, _ADAPTIVE)
+    if worst is None or chosen is None or worst.extra.get("attacker") in _ADAPTIVE:
+        return ""
+    found, variant = chosen
+    found = replace(found, extra=found.extra | {"attacker": found.attacker, "variant": variant})
+    return (
+        f"The best single attacker that adapts to the system, on releases of other people (`{who(found)}`), is right "
+        f"in {_of_100(found)}."
+    )
 
 
 def _presence(lines: Lines) -> str:

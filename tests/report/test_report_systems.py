@@ -208,6 +208,20 @@ def test_plain_words_say_what_the_lines_say():
     assert "(upper limit 58)" in systems_markdown([_line("verification_auc.T3.worst.v1", 0.5611, "matched", **worst)])
 
 
+def test_plain_words_name_the_best_attacker_that_adapts():
+    lines = [
+        _line("verification_auc.T1.worst.v1", 0.95, "matched", "worst", attacker="averaging", variant="signed"),
+        *(
+            replace(_reid(f"verification_auc.T1.{name}.v1", value, on_choice), attacker=name)
+            for name, value, on_choice in (("linear", 0.75, 0.8), ("owner", 0.93, 0.9), ("frozen", 0.94, 0.95))
+        ),
+    ]
+    best = "on releases of other people (`owner signed`), is right in 93 of 100 (upper limit 94)."
+    assert best in systems_markdown(lines)
+    worst = replace(lines[0], extra={"attacker": "owner", "variant": "signed"})
+    assert "The best single" not in systems_markdown([worst, *lines[1:]]), "it stands there already"
+
+
 def test_singling_out_is_read_by_whom_v2_chose_among_embeddings():
     chosen = {"frozen": (0.99, 0.002), "adaptive_cross": (0.8, 0.9), "owner": (1.0, 0.95)}
     lines = []
