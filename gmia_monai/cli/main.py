@@ -51,13 +51,19 @@ def evaluate(
     links: Annotated[
         Path | None, typer.Option(help="Handle to source (CSV); by default RELEASED.links.csv where it exists.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Findings released with the images (CSV: handle, labels, with | between).")
+    ] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder for result lines.")] = Path("output/evaluation"),
     models_dir: Annotated[
         str, typer.Option(help="Weights of the system and of the trained attackers; none: go without.")
     ] = "bundle/models",
     system: Annotated[str, typer.Option(help="Name for the result lines; that of the folder if not given.")] = "",
     policy: Annotated[str, typer.Option(help="pseudonymous, unlinkable, k_anonymous, or nothing.")] = "",
-    image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.")] = 64,
+    role_key: Annotated[
+        str, typer.Option(help="Key of roles by hash, where the system was trained under one (cohort#role_key).")
+    ] = "",
+    image_size: Annotated[int, typer.Option(help="Side in pixels that attackers look at.", min=32)] = 64,
     profile: Annotated[
         str,
         typer.Option(help="quick or full: settings of the bundle's configs/profiles; options given here go before."),
@@ -80,7 +86,8 @@ def evaluate(
         Path | None, typer.Option(help="What classifiers said, best shared by all releases; in OUTPUT_DIR by default.")
     ] = None,
     show_images: Annotated[
-        int, typer.Option(help="Patients whose real and released image the report shows, where they may be shown.")
+        int,
+        typer.Option(help="Patients whose real and released image the report shows, where they may be shown.", min=0),
     ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -104,7 +111,8 @@ def evaluate(
         shown = len(settings["seeds"]), settings["refit"]["steps"], settings["n_boot"]
     options: list[tuple[str, object]] = [
         *(("--real", real), ("--dataset-dir", dataset_dir), ("--released", released), ("--links", links)),
-        *(("--system", system), ("--policy", policy), ("--image-size", image_size)),
+        *(("--labels", labels), ("--system", system), ("--policy", policy), ("--role-key", role_key)),
+        ("--image-size", image_size),
         *(("--profile", profile), ("--label", label)),
         *(("--attack", name) for name in attack or ()),
         *(("--attackers", name) for name in attackers or ()),
@@ -130,6 +138,8 @@ def evaluate(
         system=system,
         policy=policy,
         image_size=image_size,
+        labels=labels,
+        role_key=role_key,
     )
     for result in results:
         if result.attacker == "worst" and result.value is not None:

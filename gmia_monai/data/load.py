@@ -51,9 +51,13 @@ def load_cohort(
         cohort = _read_folder(Path(dataset_dir).expanduser().absolute(), image_size, source, options)
     else:
         raise ManifestError(
-            "GM-M001", "neither a manifest nor a data set is given", next_step="give --manifest or --dataset_dir"
+            "GM-M001",
+            "neither a manifest nor a data set is given",
+            next_step="name the manifest of the real images, or the folder of their data set",
         )
     if role_key:
+        if cohort.role_scheme != "hash":
+            _log.warning("the role key is not used: roles come from the %s of each patient", cohort.role_scheme)
         cohort = replace(cohort, role_key=role_key.encode("utf-8") if isinstance(role_key, str) else role_key)
     _log.info("%r", cohort)
     return cohort

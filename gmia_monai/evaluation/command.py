@@ -16,12 +16,14 @@ from gmia_monai.attacks.base import Judged
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.load import load_cohort
 from gmia_monai.evaluation.case import Case, make_case, read_case
+from gmia_monai.evaluation.checks import check_judgement, check_release
 from gmia_monai.evaluation.notes import case_notes
 from gmia_monai.evaluation.suite import (
     SUITE_VERSION,
     attack_engine,
     attack_fingerprint,
     attacker_weights,
+    attackers_left_out,
     make_attacks,
     member_fingerprints,
     run_attacks,
@@ -85,6 +87,14 @@ class Judgement:
     command: str = ""
     more_handlers: Callable[[AttackLines, RunTracker, Judged], Sequence[Any]] = lambda lines, tracker, judged: ()
 
+    def check(self, output_dir: PathLike) -> None:
+        """Refuses what can be refused before the first image is read.
+
+        Raises:
+            UsageError: as :func:`gmia_monai.evaluation.checks.check_judgement`.
+        """
+        check_judgement(self.attacks, self.attackers, self.device, (output_dir, self.store_dir, self.cache_dir))
+
     def run(self, case: Case, output_dir: PathLike) -> list[Result]:
         """Goes through the attacks; leaves ``results.jsonl`` and an MLflow run."""
         arcface, snn = (attacker_weights(self.models_dir, stem) for stem in ("arcface", "siamese"))
@@ -128,7 +138,8 @@ class Judgement:
         )
         lines = AttackLines(output_dir, fingerprint, list(made), member_fingerprints(case, fingerprint))
         logged = settings | {"system": release.system, "weights": weight_hashes(self.models_dir, [*arcface, *snn])}
-        logged["notes"] = case_notes(case, [*arcface, *snn])
+        left_out = {} if self.attackers else attackers_left_out(case, arcface, snn)
+        logged["notes"] = case_notes(case, [*arcface, *snn], left_out)
         tracker = RunTracker(output_dir, "evaluation", logged, every_iterations=1)
         handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
         return run_attacks(attack_engine(case, made, context), lines, handlers)
@@ -145,6 +156,8 @@ def evaluate_release(
     system: str = "",
     policy: str = "",
     image_size: int = 64,
+    labels: PathLike | None = None,
+    role_key: bytes | str | None = None,
 ) -> list[Result]:
     """Judges a folder of released images; see ``bundle/configs/evaluate.yaml``.
 
@@ -158,12 +171,16 @@ def evaluate_release(
         system: name for the result lines.
         policy: what the system says of released images of one patient.
         image_size: what attackers look at.
+        labels: findings that are released with the images, by handle.
+        role_key: key of roles by hash that the system was trained under, as in ``cohort#role_key`` of its config.
 
     Raises:
         GmiaError: whatever the release, the manifest or the weights refuse.
     """
+    judgement.check(output_dir)
+    check_release(released, links, labels, image_size)
     case = read_case(
-        load_cohort(real, dataset_dir, image_size),
+        load_cohort(real, dataset_dir, image_size, role_key=role_key),
         released,
         image_size,
         links=links,
@@ -173,6 +190,7 @@ def evaluate_release(
         roles=judgement.roles,
         n_members=judgement.n_members,
         device=judgement.device,
+        labels=labels,
     )
     return judgement.run(case, output_dir)
 
@@ -199,6 +217,7 @@ def evaluate_anonymizer(
     Raises:
         GmiaError: whatever the cohort, the system or the weights refuse.
     """
+    judgement.check(output_dir)
     case = make_case(
         cohort,
         anonymizer,
@@ -228,8 +247,8 @@ def weight_hashes(models_dir: PathLike | None, others: Sequence[PathLike] = ()) 
 def spelled_command(program: str, options: Sequence[tuple[str, object]]) -> str:
     """A command with all its settings and no path of this machine.
 
-    Of a :class:`Path` the name is left, of a folder of a data set a placeholder; options without a value (None, an
-    empty text, list or mapping) are left out.
+    Of a :class:`Path` the name is left, of a folder of a data set and of a key a placeholder; options without a value
+    (None, an empty text, list or mapping) are left out.
 
     Args:
         program: what stands before the options.
@@ -241,6 +260,8 @@ def spelled_command(program: str, options: Sequence[tuple[str, object]]) -> str:
             continue
         if option.lstrip("-").replace("-", "_") == "dataset_dir":
             shown = "$GMIA_CXR_DIR" if str(value) == os.environ.get("GMIA_CXR_DIR") else "$DATASET_DIR"
+        elif option == "--role-key":
+            shown = "$ROLE_KEY"
         else:
             shown = shlex.quote(_without_folders(value))
         words += [option, shown]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gmia_monai.evaluation.case import Case
@@ -16,17 +16,22 @@ __all__ = ["case_notes", "trained_sizes"]
 _log = logging.getLogger(__name__)
 
 
-def case_notes(case: Case, weights: Sequence[PathLike] = ()) -> dict[str, str]:
-    """Warnings of a case by topic, each logged: a release without links, without a policy, of an unlike size.
+def case_notes(
+    case: Case, weights: Sequence[PathLike] = (), left_out: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Warnings of a case by topic, each logged: a release without links, without a policy, of an unlike size; images
+    and attackers that are left out.
 
     Args:
         case: what is judged.
         weights: files of trained attackers.
+        left_out: attackers of the protocol that nobody asked to leave out, with what they lack; see
+            :func:`gmia_monai.evaluation.suite.attackers_left_out`.
 
     Raises:
         IntegrityError: ``GM-W001`` … ``GM-W005`` for weights that cannot be read.
     """
-    release, notes = case.judged.release, {}
+    release, notes = case.judged.release, dict(case.notes)
     if release.kind == "generated":
         notes["links"] = (
             "no released image has a source, so the release is judged as generated: no headline, and left out are "
@@ -45,6 +50,12 @@ def case_notes(case: Case, weights: Sequence[PathLike] = ()) -> dict[str, str]:
             f"images of {side} px, but {', '.join(unlike)} learned from images of {sizes} px: these attackers, and "
             f"what is refitted from them, are weaker than ones trained at {side} px would be"
         )
+    if left_out:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in left_out.items():
+            by_reason.setdefault(reason, []).append(name)
+        told = "; ".join(f"{', '.join(names)} for lack of {reason}" for reason, names in by_reason.items())
+        notes["attackers"] = f"left out, so that the worst is over fewer: {told}"
     for topic, text in notes.items():
         _log.warning("%s: %s", topic, text)
     return notes

@@ -73,7 +73,7 @@ def test_a_key_is_never_written_over(tmp_path, monkeypatch, capsys) -> None:
         (["key", "new", "--help"], ["never overwritten", "0600", "project.key"]),
         (
             ["evaluate", "--help"],
-            ["--profile", "--label", "--n-members", "--cache-dir", "--train-steps", "--attackers"],
+            ["--profile", "--label", "--labels", "--role-key", "--n-members", "--cache-dir", "--train-steps"],
         ),
     ],
 )
@@ -92,6 +92,33 @@ def test_what_is_not_there_is_a_usage_error(arguments, code, tmp_path, monkeypat
     assert gmia(monkeypatch, "evaluate", "--released", str(tmp_path), *arguments) == 2
     shown = capsys.readouterr().err
     assert f"error: {code} " in shown and ("none" in shown if code == "GM-U338" else "full, quick" in shown)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--released", "nowhere"], "GM-U320"),
+        (["--links", "nowhere.csv"], "GM-U321"),
+        (["--labels", "nowhere.csv"], "GM-U371"),
+        (["--attack", "rumour"], "GM-U323"),
+        (["--attackers", "rumour"], "GM-U319"),
+        (["--device", "foo"], "GM-U373"),
+        (["--output-dir", "a.png"], "GM-U374"),
+        (["--output-dir", "a.png/below"], "GM-U374"),
+        ([], "GM-M001"),
+        (["--image-size", "0"], "image-size"),
+        (["--image-size", "-1"], "image-size"),
+        (["--show-images", "-1"], "show-images"),
+    ],
+)
+def test_wrong_inputs_end_before_images_are_read(arguments, code, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    given = ["--released", ".", "--models-dir", "none", *arguments]
+    assert gmia(monkeypatch, "evaluate", *given) == 2
+    shown = plain(capsys.readouterr().err)
+    assert code in shown and "Traceback" not in shown
+    assert not code.startswith("GM-") or f"error: {code} " in shown
 
 
 def test_without_arguments_the_help_is_shown() -> None:

@@ -12,8 +12,9 @@ from gmia_monai.errors import ManifestError, UsageError
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_nothing_given(nothing):
-    with pytest.raises(ManifestError, match="GM-M001.*--manifest or --dataset_dir"):
+    with pytest.raises(ManifestError, match="GM-M001.*the manifest .* or the folder") as caught:
         load_cohort(manifest=nothing, dataset_dir=nothing)
+    assert "--" not in str(caught.value), "commands and configs name the two in their own ways"
 
 
 def test_absent_folder_and_file_for_folder(tmp_path, make_image):
@@ -57,6 +58,13 @@ def test_role_key(tmp_path, make_image):
     keyed = load_cohort(dataset_dir=tmp_path, role_key="secret")
     assert keyed.roles == tuple(role_of_patient(r.patient_id, "hash", key=b"secret") for r in keyed)
     assert keyed.roles != load_cohort(dataset_dir=tmp_path).roles
+
+
+def test_a_role_key_that_is_not_used_is_said(tmp_path, make_image, caplog):
+    make_image(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("image,patient_id,split\na.png,ann,T\n")
+    assert load_cohort(tmp_path / "list.csv", role_key="secret").roles == ("T",)
+    assert "the role key is not used" in caplog.text and "secret" not in caplog.text
 
 
 def test_the_real_folder_is_recognised(cxr_dir):

@@ -11,8 +11,10 @@ import pytest
 import torch
 import yaml
 from attack_cohorts import SIZE, judged, knowledge
+from PIL import Image
 
 from gmia_monai.cli import main as cli
+from gmia_monai.data.roles import role_of_patient
 from gmia_monai.evaluation import command as module
 from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.command import Judgement, bundle_command, spelled_command, weight_hashes
@@ -150,3 +152,30 @@ def test_the_program_gives_profile_resamples_and_command(monkeypatch, tmp_path):
     assert changed.refit == suite["refit"] | {"steps": 40, "validate_every": 10}
     assert (changed.n_members, changed.cache_dir, changed.train_steps) == (7, Path("c"), 5)
     assert changed.attackers == ["frozen"] and "--seeds 2 --refit-steps 40 --train-steps 5" in changed.command
+
+
+def test_labels_and_role_key_are_passed_and_the_key_stays_secret(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(module, "read_case", lambda cohort, *a, **more: seen.append((cohort, more)))
+    monkeypatch.setattr(Judgement, "run", lambda self, *a: seen.append(self.command) or [])
+    for i in range(9):
+        Image.new("L", (SIZE, SIZE)).save(tmp_path / f"{i}.png")
+    (tmp_path / "m.csv").write_text("image,patient_id\n" + "".join(f"{i}.png,p{i}\n" for i in range(9)))
+    (tmp_path / "l.csv").touch()
+    arguments = ["evaluate", "--released", str(tmp_path), "--real", str(tmp_path / "m.csv"), "--models-dir", "none"]
+    more = ["--labels", str(tmp_path / "l.csv"), "--role-key", "hush", "--output-dir", str(tmp_path / "out")]
+    cli.app([*arguments, *more], standalone_mode=False)
+    cohort, passed = seen[0]
+    assert cohort.roles == tuple(role_of_patient(f"p{i}", "hash", key=b"hush") for i in range(9))
+    assert passed["labels"] == tmp_path / "l.csv"
+    assert "--labels l.csv --role-key $ROLE_KEY" in seen[1] and "hush" not in seen[1]
+
+
+def test_the_run_names_attackers_that_nobody_asked_to_leave_out(tmp_path, models, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "case_notes", lambda case, weights, left_out: seen.append(left_out) or {})
+    monkeypatch.setattr(module, "run_attacks", lambda *a: [])
+    for attackers in (None, ["metadata"]):
+        judgement = Judgement(models_dir=models, attacks=["verification"], attackers=attackers)
+        judgement.run(Case(knowledge("unchanged"), judged("unchanged"), "ab" * 32), tmp_path)
+    assert seen[0]["arcface"] == "weights arcface*" and "frozen" not in seen[0] and seen[1] == {}

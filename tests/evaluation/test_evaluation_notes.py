@@ -11,6 +11,7 @@ from attack_cohorts import SIZE, judged, knowledge
 from gmia_monai.attacks.base import Judged
 from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.notes import case_notes, trained_sizes
+from gmia_monai.evaluation.suite import attackers_left_out, usable_attackers
 from gmia_monai.networks import IdentityNet, SiameseVerifier, save_network
 
 
@@ -51,3 +52,27 @@ def test_attackers_of_another_size_are_named_with_both_sizes(weights):
     note = case_notes(_case(), weights)["image_size"]
     assert f"images of {SIZE} px" in note and "arcface, siamese learned from images of 64 px" in note
     assert case_notes(_case(), []) == {}
+
+
+def test_attackers_that_are_left_out_are_named_with_what_they_lack(weights):
+    arcface, snn = weights[:1], weights[1:]
+    nothing = attackers_left_out(_case(), arcface, snn)
+    assert set(nothing) == {"owner", "owner_fresh"}, "nobody holds the system of a folder"
+    assert "the system itself" in nothing["owner"]
+    lacking = attackers_left_out(_case(), arcface, [])
+    assert set(lacking) - set(nothing) == {"snn", "linear_snn", "adaptive_cross_snn"}
+    assert lacking["snn"] == lacking["adaptive_cross_snn"] == "weights siamese*"
+    generated = attackers_left_out(_case(linked=False), arcface, snn)
+    assert "generated" in generated["metadata"] and generated["adaptive_cross"] == "sources"
+    blind = attackers_left_out(replace(_case(), knowledge=knowledge("noise", frozen=None)), [], [])
+    assert blind["averaging"] == "weights of any attacker" and blind["frozen"] == "weights identity"
+    assert not set(usable_attackers(_case(), arcface, [])) & set(lacking)
+
+    note = case_notes(_case(), [], lacking)["attackers"]
+    assert "snn, linear_snn, adaptive_cross_snn for lack of weights siamese*" in note
+    assert "owner, owner_fresh for lack of the system itself" in note
+
+
+def test_what_reading_left_out_is_said(caplog):
+    found = replace(_case(), notes={"absent": "2 of 4"})
+    assert case_notes(found) == {"absent": "2 of 4"} and "absent: 2 of 4" in caplog.text
