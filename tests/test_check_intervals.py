@@ -37,6 +37,7 @@ def check():
         lambda c: c.pair_auc(80, 0.3),
         lambda c: c.pair_auc_over_seeds(60, 0.7, 0.1),
         lambda c: c.pair_auc_over_seeds(60, 0.7, 0.7),
+        lambda c: c.pair_auc_over_seeds(80, 0.3, 0.3),
         lambda c: c.utility_loss(80, 0.2),
         lambda c: c.image_mean(80),
         lambda c: c.proportion(150, 0.02, "wilson"),
@@ -44,7 +45,10 @@ def check():
         lambda c: c.risk(309, 0.3, 155, 0.1),
         lambda c: c.class_rate(60, 520, 0.98),
     ],
-    ids=["pairs", "near-certain", "seeds alike", "seeds apart", "loss", "images", "wilson", "share", "risk", "class"],
+    ids=[
+        *("pairs", "near-certain", "seeds alike", "seeds apart", "seeds near a bound"),
+        *("loss", "images", "wilson", "share", "risk", "class"),
+    ],
 )
 def test_intervals_hold_the_truth_in_93_to_97_of_100(check, make):
     setting = make(check)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import Statistics, checked_seeds, shared_statistics
 from gmia_monai.attacks.training import Schedule, train
@@ -342,7 +342,10 @@ def _psnr(output: Pixels, real: Pixels) -> Float[np.ndarray, "n"]:
 
 
 def _pairs(judged: Judged, threat: str, negatives_per_positive: int = 50) -> Pairs:
-    return threat_pairs(judged.real.cohort, threat, "matched", judged.released, negatives_per_positive)
+    pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released, negatives_per_positive)
+    if pairs.n_positives == 0 or pairs.n_negatives == 0:
+        raise TooLittleDataError("GM-U317", f"no pairs for threat model {threat}", got=repr(pairs))
+    return pairs
 
 
 def _auc(judge: EmbeddingAttacker, judged: Judged, pixels: Pixels, pairs: Pairs) -> float:

@@ -10,7 +10,9 @@ the false-reject rate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +35,7 @@ __all__ = ["LinkabilityAttack", "verdict_figures"]
 _SIDES = {"inner": "T3", "outer": "T2"}
 _FIGURES = ("f1", "accuracy", "tar", "far", "frr")
 _PAIRS_SEED = 0
+_log = logging.getLogger(__name__)
 
 
 def verdict_figures(
@@ -77,43 +80,52 @@ class LinkabilityAttack:
         self.n_boot = n_boot
         self._fitted: dict[str, list[Attacker]] = {}
         self._chosen: dict[tuple[str, str], _Chosen] = {}
+        self._sides: tuple[str, ...] = ()
         self._paper_threshold = float("nan")
         self._knowledge: AttackerKnowledge | None = None
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Fits the attackers and chooses their signs and thresholds on V2."""
+        """Fits the attackers and chooses their signs and thresholds on V2, for each side that has pairs there.
+
+        Raises:
+            TooLittleDataError: ``GM-U317`` where neither side has.
+        """
         self._knowledge = knowledge
-        self._fitted = {
-            name: [self.attackers.fitted(name, seed, knowledge) for seed in self.seeds] for name in self.attackers
-        }
-        for side, threat in _SIDES.items():
-            pairs = _pairs(knowledge.choice, threat)
+        of_side = _each_side(knowledge.choice, _SIDES)
+        self._fitted = self.attackers.of_seeds(self.seeds, knowledge)
+        self._chosen.clear()
+        for side, pairs in of_side.items():
+            threat = _SIDES[side]
             for name, fitted in self._fitted.items():
                 scores = [attacker.score(knowledge.choice, pairs, threat) for attacker in fitted]
                 best = {s: [best_threshold_f1(s * x, pairs.same, pairs.weight) for x in scores] for s in (1.0, -1.0)}
                 f1 = {s: np.mean([b.f1 for b in per_seed]) for s, per_seed in best.items()}
                 sign = -1.0 if f1[-1.0] > f1[1.0] else 1.0
                 self._chosen[name, side] = _Chosen(sign, tuple(b.threshold for b in best[sign]))
+        self._sides = tuple(of_side)
         frozen = self._fitted.get("frozen", [None])[0]
-        if isinstance(frozen, EmbeddingAttacker):
+        self._paper_threshold = float("nan")
+        if isinstance(frozen, EmbeddingAttacker) and "inner" in of_side:
             real = knowledge.choice.real
             unchanged = Judged(real, Release("unchanged", real.pixels, tuple((i,) for i in range(len(real)))))
             pairs = _pairs(unchanged, "T3", published=True)
             self._paper_threshold = best_threshold_f1(frozen.score(unchanged, pairs, "T3"), pairs.same).threshold
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """``linkability_<figure>.<side>.<attacker>.v1`` and ``paper_linkability_<figure>.<side>.frozen.v1``.
+        """``linkability_<figure>.<side>.<attacker>.v1`` and ``paper_linkability_<figure>.<side>.frozen.v1``, of the
+        sides that have pairs here and on V2; the paper's need the inner one there, whose threshold they take.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
+            TooLittleDataError: ``GM-U317`` where neither side has pairs.
             ManifestError: where the release shares a patient with what was learned from.
         """
         if self._knowledge is None:
             raise UsageError("GM-U311", "the linkability attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         results = []
-        for side, threat in _SIDES.items():
-            pairs = _pairs(judged, threat)
+        for side, pairs in _each_side(judged, self._sides).items():
+            threat = _SIDES[side]
             for name, fitted in self._fitted.items():
                 chosen = self._chosen[name, side]
                 accepted = [
@@ -122,7 +134,7 @@ class LinkabilityAttack:
                 ]
                 extra = {"thresholds": [round(t, 6) for t in chosen.thresholds], "sign": chosen.sign}
                 results += self._ours(accepted, pairs, side, name, context, extra)
-            if "frozen" in self._fitted:
+            if not math.isnan(self._paper_threshold):
                 pairs = _pairs(judged, threat, published=True)
                 accepted = self._fitted["frozen"][0].score(judged, pairs, threat) >= self._paper_threshold
                 results += self._paper(accepted, pairs, side, context)
@@ -196,6 +208,21 @@ class LinkabilityAttack:
             attacker=attacker,
             extra=pairs.facts() | extra,
         )
+
+
+def _each_side(judged: Judged, sides: Iterable[str]) -> dict[str, Pairs]:
+    """Pairs of those sides that have any: patients with one image each have none inside."""
+    found: dict[str, Pairs] = {}
+    lacking: TooLittleDataError | None = None
+    for side in sides:
+        try:
+            found[side] = _pairs(judged, _SIDES[side])
+        except TooLittleDataError as error:
+            lacking = error
+            _log.warning("linkability, %s, is left out: %s", side, error.what)
+    if lacking is not None and not found:
+        raise lacking
+    return found
 
 
 def _pairs(judged: Judged, threat: str, published: bool = False) -> Pairs:

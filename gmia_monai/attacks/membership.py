@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels, TooLittleDataError
 from gmia_monai.attacks.membership_models import AttackModel
 from gmia_monai.attacks.membership_observer import Observed, Observer
 from gmia_monai.attacks.membership_signals import Pool
@@ -383,14 +383,14 @@ def _shared_out(judged: Judged, shares: Sequence[int], seed: int) -> list[Int[nd
     """Candidates shared out by patient.
 
     Raises:
-        UsageError: ``GM-U341`` where a part would have fewer than two patients.
+        TooLittleDataError: ``GM-U341`` where a part would have fewer than two patients.
     """
     index = _candidates(judged)
     patient = judged.real.cohort.patient_index[index]
     names = np.random.default_rng(seed).permutation(np.unique(patient))
     parts = np.split(names, (np.cumsum(shares) * len(names) // sum(shares))[:-1])
     if min(len(part) for part in parts) < 2:
-        raise UsageError(
+        raise TooLittleDataError(
             "GM-U341",
             "too few patients for membership",
             got=len(names),

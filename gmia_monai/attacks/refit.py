@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmia_monai.attacks.base import TooLittleDataError
 from gmia_monai.attacks.refit_pair import RefitPair
 from gmia_monai.attacks.training import Schedule, train
-from gmia_monai.errors import UsageError
 from gmia_monai.transforms.augmentation import BatchAugmentation
 
 __all__ = ["RefitRecipe", "Side", "refit"]
@@ -108,11 +108,11 @@ def refit(
         name: word in the log.
 
     Raises:
-        UsageError: ``GM-U314`` where fewer than two patients stand on both sides.
+        TooLittleDataError: ``GM-U314`` where fewer than two patients stand on both sides.
     """
     partners = _partners(released, other, to_source)
     if len(partners) < 2:
-        raise UsageError("GM-U314", "too few patients on both sides", got=len(partners), expected="at least 2")
+        raise TooLittleDataError("GM-U314", "too few patients on both sides", got=len(partners), expected="at least 2")
     batches = _Batches(partners, other.stratum, recipe)
     augment = recipe.augmentation()
     pair.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

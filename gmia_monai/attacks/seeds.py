@@ -34,9 +34,10 @@ def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
 def embedding_attackers(
     attackers: AttackerPool, seeds: Sequence[int], knowledge: AttackerKnowledge
 ) -> dict[str, list[EmbeddingAttacker]]:
-    """Those that embed images, fitted: name to one attacker a seed."""
+    """Those that embed images, fitted: name to one attacker a seed, for those that every seed has."""
     per_seed = [attackers.embedding(seed, knowledge) for seed in seeds]
-    return {name: [fitted[name] for fitted in per_seed] for name in per_seed[0]}
+    names = [name for name in per_seed[0] if all(name in fitted for fitted in per_seed)]
+    return {name: [fitted[name] for fitted in per_seed] for name in names}
 
 
 def shared_statistics(

@@ -108,7 +108,7 @@ def pair_bootstrap(
         seed: seed of the resamples.
         level: coverage, 0.95 for the usual interval.
         bounds: smallest and largest value of the statistic, for :func:`bounded_interval` with the patients who have a
-            positive pair; None: percentiles.
+            positive pair that weighs something; None: percentiles.
 
     Raises:
         UsageError: GM-U213 where a positive pair joins two patients or a negative pair one.
@@ -118,11 +118,14 @@ def pair_bootstrap(
     replicates, value = np.array([statistic(w) for w in drawn]), float(statistic(base))
     if bounds is None:
         return percentile_interval(value, replicates, level)
-    return bounded_interval(value, replicates, _n_positive_patients(same, patient_first), level, bounds)
+    return bounded_interval(value, replicates, _n_positive_patients(base, same, patient_first), level, bounds)
 
 
-def _n_positive_patients(same: Bool[np.ndarray, "n"], patient_first: Shaped[np.ndarray, "n"]) -> int:
-    return len(np.unique(np.asarray(patient_first)[np.asarray(same, dtype=bool)]))
+def _n_positive_patients(
+    base: Float[np.ndarray, "n"], same: Bool[np.ndarray, "n"], patient_first: Shaped[np.ndarray, "n"]
+) -> int:
+    """Patients with a positive pair that counts: one without weight decides nothing."""
+    return len(np.unique(np.asarray(patient_first)[np.asarray(same, dtype=bool) & (base > 0)]))
 
 
 def _pair_weights(
@@ -190,7 +193,7 @@ def pair_bootstrap_figures(
     """
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
     drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed)
-    return _over_seeds(statistics, base, drawn, _n_positive_patients(same, patient_first), level, bounds)
+    return _over_seeds(statistics, base, drawn, _n_positive_patients(base, same, patient_first), level, bounds)
 
 
 def patient_bootstrap_figures(

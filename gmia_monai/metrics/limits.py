@@ -90,13 +90,16 @@ def bounded_interval(
 ) -> Interval:
     """Interval of a statistic with a smallest and a largest value, on the logit scale between the two.
 
-    ``logit(value)`` plus and minus a margin; that of patients is their bootstrap standard error times Student's t,
+    ``logit(value)`` less and plus a margin; that of patients is their bootstrap standard error times Student's t,
     widened by ``sqrt(n / (n - 1))``, since a resample varies less than a sample (Hesterberg, American Statistician
     69:371, 2015). The standard error is the larger of that of the replicates' logits and that of the replicates
     divided by the slope of the logit: the first sees the skewness, the second also the resamples that reach a bound.
-    The margin of seeds, their standard error times Student's t, is added in quadrature (Zou and Donner, Statistics in
-    Medicine 27:1693, 2008). At a bound, where no resample differs, the limits are Wilson's of so many patients; less
-    than half a patient from it, the margin of patients is no wider than that.
+    The margin of seeds, their standard error times Student's t, times the slope of the logit, is added in quadrature
+    (Zou and Donner, Statistics in Medicine 27:1693, 2008). The slope is that of half a patient from a bound at most:
+    beyond, it would make nearly anything of seeds that differ by less than a patient; away from that bound the limit is
+    no nearer than the margin itself. At a bound, where no resample differs, the
+    limits are Wilson's of so many patients; less than one and a half patients from it, the margin of patients is no
+    wider than Wilson's of that many, or than what resamples reach.
 
     Args:
         value: on all data.
@@ -124,10 +127,15 @@ def bounded_interval(
         inside = drawn[(drawn > _ROUNDING) & (drawn < 1.0 - _ROUNDING)]
         seen = logit(np.clip(drawn, inside.min(), inside.max())) if len(inside) else np.zeros(1)
         error = max(drawn.std() * slope, seen.std()) * math.sqrt(n / (n - 1))
-        of_seeds = 0.0 if seeds is None else seeds.margin(level) / width * slope
         of_patients = error * t.isf(tail, n - 1)
-        if whole in (0, n_patients):  # less than half a patient from the bound: no wider than at it
-            of_patients = min(of_patients, abs(logit(widest[0 if whole else 1]) - logit(place)))
+        if min(whole, n_patients - whole) <= 1:  # the limit away from the bound is no farther than these
+            of_patients = min(of_patients, abs(logit(widest[1 if place < 0.5 else 0]) - logit(place)))
+        margin = 0.0 if seeds is None else seeds.margin(level) / width
+        resolved = min(max(place, 0.5 / n), 1.0 - 0.5 / n)
+        of_seeds = margin / (resolved * (1.0 - resolved))
+        if resolved != place:
+            inward = min(place + margin, 0.5) if place < 0.5 else max(place - margin, 0.5)
+            of_seeds = max(of_seeds, abs(logit(inward) - logit(place)))
         margin = math.hypot(of_patients, of_seeds)
         if margin < 1e-12:  # all alike, up to rounding
             return Interval(value, value, value)

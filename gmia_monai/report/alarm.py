@@ -110,7 +110,7 @@ CHANCE: dict[str, Asked] = {
         r"hidden_rate_two_sided\.T2\.\w+\.v1", _places(lambda n: 1 - 2 / (n + 1)), _exact, finds_below=True
     ),
     "presence": Asked(r"presence_auc\.(?!worst)[\w.]+\.v1", _is(0.5)),
-    "membership": Asked(r"membership_auc(_patient)?\.(?!worst)\w+\.v1", _says("auc_without_release", 0.5)),
+    "membership": Asked(r"membership_gain(_patient)?\.(?!worst)\w+\.v1", _is(0.0)),
     "memorisation": Asked(r"memorised_excess\.\w+\.v1", _is(0.0)),
     "attribute": Asked(r"attribute_auc\.\w+\.v1", _is(0.5)),
     "inversion": Asked(r"inversion_auc\.T[12]\.v1", _is(0.5)),
@@ -182,9 +182,10 @@ def _of_profile(systems: Mapping[str, System]) -> list[str]:
         f"{_NAMED} of those who do not; what is read stands for attackers of attributes, the threat model for those of "
         "inversion, the share for the budget. "
         f"All figures of all attackers of a release are asked at once ({counts}), so p-values are Holm's; silent: p of "
-        f"at least 0.05; {DASH}: no line, or none that says what chance gives. Chance of membership is what the same "
-        "signal finds where the released images are exchanged for real ones of strangers, taken as it stands; "
-        "memorisation is asked for the excess of copies over unseen real images. These two attacks do not ring on "
+        f"at least 0.05; {DASH}: no line, or none that says what chance gives. Membership is asked for what its AUC "
+        "gains over that of the same signal where the released images are exchanged for real ones of strangers, with "
+        "the interval of this difference; memorisation for the excess of copies over unseen real images; of either, "
+        "less than nothing is no find. These two attacks do not ring on "
         "unchanged images: their positive controls are an auto-encoder that learned a few patients by heart and "
         "planted copies, on the synthetic cohort in the tests and, where `results.md` has a section of positive "
         "controls, on real radiographs. The likelihood-ratio attack on a small auto-encoder in `results.md` is another "

@@ -80,6 +80,39 @@ def test_margins_of_patients_and_of_seeds_are_added_in_quadrature():
     assert logits[1] == pytest.approx(4 * 0.004 * stats.t.ppf(0.975, 2))
 
 
+def _seeds(values: list[float]) -> tuple[float, SeedError]:
+    return float(np.mean(values)), SeedError(float(np.std(values, ddof=1)) / np.sqrt(len(values)), len(values))
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0)])
+def test_seeds_that_differ_beside_a_bound_do_not_make_nearly_everything_possible(bounds: tuple[float, float]) -> None:
+    value, seeds = _seeds([1.0, 1.0, 0.9978])
+    alone = bounded_interval(value, np.full(50, value), 155, bounds=bounds, seeds=seeds)
+    assert 0.98 < alone.low <= value - seeds.margin(0.95) + 1e-9 and value < alone.high <= 1.0
+    low, high = bounds
+    rate, of_rate = _seeds([0.0, 0.0, 0.0003])
+    mirrored = bounded_interval(low + rate, np.full(50, low + rate), 155, bounds=bounds, seeds=of_rate)
+    assert low <= mirrored.low < low + rate and low + rate + of_rate.margin(0.95) - 1e-9 <= mirrored.high < low + 0.002
+    # beside the margin of patients, which is no wider than Wilson's
+    drawn = 1.0 - 1e-3 * np.random.default_rng(0).poisson(1.0, 300)
+    both = bounded_interval(value, drawn, 155, seeds=seeds)
+    assert wilson_interval(155, 155).low - 3 * seeds.margin(0.95) < both.low < value - seeds.margin(0.95)
+    assert value < both.high <= 1.0
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_patient_from_a_bound_limits_are_no_wider_than_wilsons(mirrored: bool) -> None:
+    """A figure that one patient carries: nothing jumps to nearly everything where the count is rounded to one."""
+    far = []
+    for place in (0.0049, 0.0051, 0.0149):
+        drawn = place * np.random.default_rng(0).poisson(0.5, 2000) / 0.5
+        found = bounded_interval(*((1.0 - place, 1.0 - drawn) if mirrored else (place, drawn)), 100)
+        far.append(1.0 - found.low if mirrored else found.high)
+        reached = max(wilson_interval(round(100 * place), 100).high, np.quantile(drawn, 0.975))
+        assert far[-1] <= reached + 1e-9
+    assert far[1] < 1.5 * far[0]
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_less_than_half_a_patient_from_a_bound_limits_are_no_wider_than_at_it(mirrored: bool) -> None:
     """One patient in many resamples is missed: the slope of the logit would make of that nearly everything."""

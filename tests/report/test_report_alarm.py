@@ -58,15 +58,20 @@ def test_figures_that_chance_decides_are_found_with_their_p_value():
     assert found["rank_1.released_in_real.frozen.v1"].p == pytest.approx(0.05, abs=1e-6)
 
 
-def test_chance_of_membership_is_what_the_signal_finds_without_the_release():
-    name = "membership_auc.nearest_frozen.v1"
-    with_control, without = (
-        figures_of([_line("noise", name, 0.6, half=0.05, **extra)])[0] for extra in ({"auc_without_release": 0.59}, {})
-    )
-    assert with_control.chance == 0.59 and with_control.p > 0.5
-    assert without.chance == 0.5 and without.p < 0.001
-    of_patients = _line("noise", "membership_auc_patient.nearest_frozen.v1", 0.6, auc_without_release=0.58)
-    assert figures_of([of_patients])[0].chance == 0.58
+def test_membership_is_asked_for_its_gain_over_the_signal_without_the_release():
+    """The control has an error of its own, which the interval of the difference holds and that of the AUC does not."""
+    auc = [
+        _line("noise", f"membership_auc{level}.nearest_frozen.v1", 0.6, half=0.001, auc_without_release=0.58)
+        for level in ("", "_patient")
+    ]
+    assert figures_of(auc) == []
+    for level in ("", "_patient"):
+        name = f"membership_gain{level}.nearest_frozen.v1"
+        silent, found, less = (figures_of([_line("noise", name, gain)])[0] for gain in (0.018, 0.04, -0.05))
+        assert silent.attack == "membership" and silent.chance == 0.0 and silent.p == 1 and not silent.rings
+        assert found.p == pytest.approx(2 * norm.sf(2 * 1.959964)) and found.rings
+        assert less.p == 1 and not less.rings
+    assert figures_of([_line("noise", "membership_gain.worst.v1", 0.5)]) == []
 
 
 def test_places_are_uniform_by_chance():
@@ -126,6 +131,7 @@ def test_the_page_says_which_attack_is_not_silent():
     assert rows["inversion"][1] == "**0 of 1**, not `T1`" and rows["attribute"] == ["–"] * 6, "a dead attack is marked"
     assert rows["singling out, hidden"][:2] == ["0.100 [0.080, 0.120]", "2 of 2"], "the lowest hides least"
     assert rows["memorisation"][:2] == ["–", "–"] and "planted copies" in page
+    assert "Membership is asked for what its AUC gains" in page
     assert "shuffled" not in page and "Does the alarm work" not in systems_markdown(LINES[:1])
 
 

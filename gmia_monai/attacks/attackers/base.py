@@ -6,9 +6,10 @@ the verification attack tests both (a system may push an image to the far side o
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,14 +17,24 @@ import torch.nn.functional as F
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels, TooLittleDataError
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.errors import UsageError
 
-__all__ = ["Attacker", "CombiningAttacker", "CosineScore", "EmbeddingAttacker", "cosine_score"]
+__all__ = [
+    "Attacker",
+    "CombiningAttacker",
+    "CosineScore",
+    "EmbeddingAttacker",
+    "cosine_score",
+    "fit_attacker",
+    "with_enough_data",
+]
 
 _CHUNK = 1 << 15
 _ROWS = 16
+_log = logging.getLogger(__name__)
+_Fitted = TypeVar("_Fitted")
 
 
 @runtime_checkable
@@ -37,6 +48,37 @@ class Attacker(Protocol):
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """One score a pair, higher for "same person"; positions of ``pairs`` are those of ``judged.real``."""
+
+
+def fit_attacker(attacker: Attacker, knowledge: AttackerKnowledge, seed: int) -> None:
+    """Fits, and says in the log which attacker has too little data.
+
+    Raises:
+        UsageError: as the attacker does.
+    """
+    try:
+        attacker.fit(knowledge, seed)
+    except TooLittleDataError as error:
+        _log.warning("attacker %s, seed %d, is left out: %s", attacker.name, seed, error.what)
+        raise
+
+
+def with_enough_data(names: Iterable[str], fitted: Callable[[str], _Fitted]) -> dict[str, _Fitted]:
+    """What ``fitted`` gives for each name, without those for whom there is too little data.
+
+    Raises:
+        TooLittleDataError: that of the last one, where none is left.
+    """
+    found: dict[str, _Fitted] = {}
+    lacking: TooLittleDataError | None = None
+    for name in names:
+        try:
+            found[name] = fitted(name)
+        except TooLittleDataError as error:
+            lacking = error
+    if lacking is not None and not found:
+        raise lacking
+    return found
 
 
 class CombiningAttacker:
@@ -55,15 +97,20 @@ class CombiningAttacker:
         self.fitted: Callable[[str, int, AttackerKnowledge], Attacker] | None = None
 
     def others(self, knowledge: AttackerKnowledge, seed: int) -> dict[str, Attacker]:
-        """The others by name, fitted."""
-        found = {}
-        for name, make in self._makers.items():
+        """The others by name, fitted, without those that have too little data.
+
+        Raises:
+            TooLittleDataError: where none is left.
+        """
+
+        def fitted(name: str) -> Attacker:
             if self.fitted is not None:
-                found[name] = self.fitted(name, seed, knowledge)
-            else:
-                found[name] = make()
-                found[name].fit(knowledge, seed)
-        return found
+                return self.fitted(name, seed, knowledge)
+            attacker = self._makers[name]()
+            fit_attacker(attacker, knowledge, seed)
+            return attacker
+
+        return with_enough_data(self._makers, fitted)
 
 
 class CosineScore:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import NEGATIVES, Pairs, t1_pairs
 from gmia_monai.errors import UsageError
@@ -56,7 +56,12 @@ class MetadataAttacker:
         self._models: dict[str, Pipeline] = {}
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
-        """Learns from all pairs of the training records against strangers of their folder, of either kind."""
+        """Learns from all pairs of the training records against strangers of their folder, of either kind.
+
+        Raises:
+            TooLittleDataError: ``GM-U317`` where no patient of S and A has two images of different exposures.
+        """
+        self._models.clear()
         cohort = knowledge.training.cohort
         for negatives in NEGATIVES:
             pairs = t1_pairs(cohort, negatives, negatives_per_positive=10, max_positives_per_patient=20, seed=seed)
@@ -64,6 +69,8 @@ class MetadataAttacker:
                 model = self._models[negatives] = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
                 weights = pairs.weight * 1e4
                 model.fit(pair_facts(cohort, pairs), pairs.same, logisticregression__sample_weight=weights)
+        if not self._models:
+            raise TooLittleDataError("GM-U317", "no pairs of one person among the records of S and A to learn from")
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """Log odds of "same person"; the same under every threat model, since no pixel is looked at."""
