@@ -1,8 +1,9 @@
-"""Would an attacker with more releases win? Verification AUC against the patients that it learns from.
+"""Would an attacker with more releases, or with more patience, win? Verification AUC against either.
 
-``adaptive_cross`` is refitted on an eighth, a quarter, a half and all of the patients of A, for the same
-number of updates; each part holds the smaller ones. A curve that still rises at its end says that the headline is no
-limit: what the last doubling brought is a line of its own, on the same resamples.
+``adaptive_cross`` is refitted on an eighth, a quarter, a half and all of the patients of A, for the same number of
+updates, each part holding the smaller ones; and on all of them for three times the updates. Where one of the two still
+brings something, the headline is no limit: what the last doubling of patients brought, and what the updates did, are
+lines of their own, on the same resamples.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side, within_budget
-from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.refit import Side
@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _ATTACKER = "adaptive_cross"
 _THREAT = "T1"
 _PARTS = (8, 4, 2, 1)
+_UPDATES = 3
 _MIN_PATIENTS = 2
 Statistic = Callable[[Float[np.ndarray, "n"]], float]
 
@@ -41,9 +42,10 @@ Statistic = Callable[[Float[np.ndarray, "n"]], float]
 class _Fitted:
     """One attacker, what it learned from, and what V2 said of it."""
 
-    attacker: Attacker
+    attacker: AdaptiveAttacker
     n_patients: int
     n_pairs: int
+    updates: int
     auc_on_choice: float
 
     @property
@@ -66,14 +68,14 @@ class BudgetAttack:
         self.attackers = attackers
         self.seeds = (seed,) if isinstance(seed, int) else tuple(seed)
         self.n_boot = n_boot
-        self._fitted: dict[tuple[int, int], _Fitted] = {}
+        self._fitted: dict[str, list[_Fitted]] = {}
         self._knowledge: AttackerKnowledge | None = None
         self._curve: list[tuple[float, ...]] = []
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
-        """Refits for each part of at least two patients and each seed.
+        """Refits for each part of at least two patients, for all of them with more updates, and each seed.
 
-        The attacker of all patients is the one that other attacks use.
+        The attacker of all patients with the usual updates is the one that other attacks use.
 
         Raises:
             UsageError: ``GM-U303``, ``GM-U313``, ``GM-U314`` as :meth:`AdaptiveAttacker.fit`.
@@ -86,29 +88,36 @@ class BudgetAttack:
         pairs = threat_pairs(knowledge.choice.real.cohort, _THREAT, "matched", knowledge.choice.released)
         everyone = released_side(knowledge.own)
         n_all = len(np.unique(everyone.patient))
-        for part in _PARTS:
+        for part, times in [*((part, 1) for part in _PARTS), (1, _UPDATES)]:
             n = math.ceil(n_all / part)
             if n < _MIN_PATIENTS and part > 1:
                 continue
             for seed in self.seeds:
-                attacker = self._attacker(part, n, seed, knowledge)
+                attacker = self._attacker(n if part > 1 else None, times, seed, knowledge)
                 auc = roc_auc(attacker.score(knowledge.choice, pairs, _THREAT), pairs.same, pairs.weight)
                 learned = n_training_pairs(within_budget(everyone, n, seed), real_side(knowledge.own))
-                self._fitted[part, seed] = _Fitted(attacker, n, learned, auc)
+                updates = attacker.recipe.steps
+                fitted = _Fitted(attacker, n, learned, updates, auc)
+                self._fitted.setdefault(_name(part, times), []).append(fitted)
 
-    def _attacker(self, part: int, n_patients: int, seed: int, knowledge: AttackerKnowledge) -> Attacker:
-        if part == 1:
-            return self.attackers.fitted(_ATTACKER, seed, knowledge)
-        attacker = self.attackers.make(_ATTACKER)
+    def _attacker(
+        self, max_patients: int | None, times: int, seed: int, knowledge: AttackerKnowledge
+    ) -> AdaptiveAttacker:
+        usual = max_patients is None and times == 1
+        attacker = self.attackers.fitted(_ATTACKER, seed, knowledge) if usual else self.attackers.make(_ATTACKER)
         if not isinstance(attacker, AdaptiveAttacker):
             raise UsageError("GM-U354", f"attacker {_ATTACKER} has no budget", got=type(attacker).__name__)
-        attacker.max_patients = n_patients
-        attacker.fit(knowledge, seed)
+        if not usual:
+            recipe = attacker.recipe
+            attacker.max_patients = max_patients
+            attacker.recipe = replace(recipe, steps=times * recipe.steps, validate_every=times * recipe.validate_every)
+            attacker.fit(knowledge, seed)
         return attacker
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """``verification_auc_budget.T1.1_of_<part>.v1`` and ``verification_auc_budget_gain.T1.v1``, which is what all
-        patients of A brought over half of them.
+        """``verification_auc_budget.T1.1_of_<part>.v1``, ``verification_auc_budget.T1.3_times_the_updates.v1``,
+        ``verification_auc_budget_gain.T1.v1``, which is what all patients of A brought over half of them, and
+        ``verification_auc_updates_gain.T1.v1``, what more updates brought.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`.
@@ -123,31 +132,34 @@ class BudgetAttack:
         pairs = threat_pairs(judged.real.cohort, _THREAT, "matched", judged.released)
         if pairs.n_positives == 0 or pairs.n_negatives == 0:
             raise TooLittleDataError("GM-U355", "no pairs to score attackers of several budgets on", got=repr(pairs))
-        aucs: dict[int, list[Statistic]] = {}
+        aucs: dict[str, list[Statistic]] = {}
         results = []
-        for part in dict.fromkeys(part for part, _ in self._fitted):
-            fitted = [self._fitted[part, seed] for seed in self.seeds]
-            aucs[part] = [
+        for budget, fitted in self._fitted.items():
+            aucs[budget] = [
                 SortedScores(f.sign * f.attacker.score(judged, pairs, _THREAT), pairs.same).auc for f in fitted
             ]
             n_pairs = round(float(np.mean([f.n_pairs for f in fitted])), 1)
             extra = {
                 "patients": fitted[0].n_patients,
                 "training_pairs": n_pairs,
-                "fraction": 1 / part,
+                "updates": fitted[0].updates,
                 "signs": [f.sign for f in fitted],
                 "auc_on_choice": [round(max(f.auc_on_choice, 1 - f.auc_on_choice), 6) for f in fitted],
             }
-            line = self._line(f"verification_auc_budget.{_THREAT}.1_of_{part}.v1", aucs[part], pairs, context, extra)
-            self._curve.append(tuple(math.nan if v is None else v for v in (n_pairs, line.value, line.low, line.high)))
+            line = self._line(f"verification_auc_budget.{_THREAT}.{budget}.v1", aucs[budget], pairs, context, extra)
             results.append(line)
-        if 2 not in aucs:
-            return results
-        gain: list[Statistic] = [
-            lambda w, more=more, less=less: more(w) - less(w) for more, less in zip(aucs[1], aucs[2], strict=True)
-        ]
-        name = f"verification_auc_budget_gain.{_THREAT}.v1"
-        results.append(self._line(name, gain, pairs, context, {}, bounds=(-1.0, 1.0)))
+            if fitted[0].updates == self._fitted[_name(1)][0].updates:
+                shown = (n_pairs, line.value, line.low, line.high)
+                self._curve.append(tuple(math.nan if v is None else v for v in shown))
+        for name, more, less in (
+            ("verification_auc_budget_gain", _name(1), _name(2)),
+            ("verification_auc_updates_gain", _name(1, _UPDATES), _name(1)),
+        ):
+            if less in aucs:
+                gain: list[Statistic] = [
+                    lambda w, a=a, b=b: a(w) - b(w) for a, b in zip(aucs[more], aucs[less], strict=True)
+                ]
+                results.append(self._line(f"{name}.{_THREAT}.v1", gain, pairs, context, {}, bounds=(-1.0, 1.0)))
         return results
 
     def figure_data(self) -> dict[str, np.ndarray]:
@@ -176,6 +188,10 @@ class BudgetAttack:
             attacker=_ATTACKER,
             extra={"attacker_seeds": list(self.seeds), **extra},
         )
+
+
+def _name(part: int, times: int = 1) -> str:
+    return f"1_of_{part}" if times == 1 else f"{times}_times_the_updates"
 
 
 def n_training_pairs(released: Side, real: Side) -> int:

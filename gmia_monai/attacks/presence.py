@@ -133,7 +133,8 @@ class PresenceAttack:
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``presence_auc.<statistic>.<attacker>.v1`` in the direction and with the sign of V2, ``presence_auc.fusion``
         of all of them, ``presence_tpr_at_fpr_1pct`` of each where there are enough non-members, and
-        ``presence_auc.worst.v1``. The limits of an AUC rest on all patients, those of a TPR on the members.
+        ``presence_auc.worst.v1``. The limits of an AUC rest on the patients of the smaller class, those
+        of a TPR on the members.
 
         Raises:
             UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U324`` as :func:`presence_case`.
@@ -221,9 +222,11 @@ class PresenceAttack:
             again = [table for other, table in known if np.array_equal(other, of_seed)]
             known.append((of_seed, again[0] if again else _resampled(of_seed, member, counts, measured)))
         found = np.stack([table for _, table in known], axis=1)
-        intervals = {"presence_auc": intervals_over_seeds(found[..., :1], len(member))[0]}
+        n_members = int(member.sum())
+        fewer = min(n_members, len(member) - n_members)
+        intervals = {"presence_auc": intervals_over_seeds(found[..., :1], fewer)[0]}
         if measured:
-            intervals["presence_tpr_at_fpr_1pct"] = intervals_over_seeds(found[..., 1:], int(member.sum()))[0]
+            intervals["presence_tpr_at_fpr_1pct"] = intervals_over_seeds(found[..., 1:], n_members)[0]
         return intervals
 
 

@@ -4,18 +4,20 @@ Rank-1 (which is precision@1), rank-5 and mAP@R as in Packhäuser et al. (Scient
 weighing alike as there, and with patients weighing alike (``_patient``). The source of the query is left out of the
 gallery, so that another image of the person has to be found (threat model T1). What is found grows rarer with the
 gallery: the curves over its size are expectations over all galleries of that size. Each attacker ranks with the sign
-that finds more on V2: where identity is inverted, the farthest is the nearest.
+that finds more on V2: where identity is inverted, the farthest is the nearest. ``fusion`` ranks by the evidence of all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
+from gmia_monai.attacks.fused_retrieval import FusedSearch
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import Statistics, checked_seeds, embedding_attackers, shared_statistics
 from gmia_monai.errors import UsageError
@@ -30,10 +32,11 @@ GALLERY_SIZES = (10, 30, 100, 300, 1000, 3000, 10000)
 _DIRECTIONS = ("released_in_real", "real_in_released")
 _FIGURES = ("rank_1", "rank_5", "map_at_r")
 _WEIGHINGS = {"": False, "_patient": True}
+_FUSION = "fusion"
 
 
 class RetrievalAttack:
-    """Retrieval by each attacker that embeds images.
+    """Retrieval by each attacker that embeds images, and by all together where there are several.
 
     Args:
         attackers: those of them that embed images are used.
@@ -51,18 +54,28 @@ class RetrievalAttack:
         self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self._fitted: dict[str, list[EmbeddingAttacker]] = {}
+        self._fused: list[FusedSearch] = []
         self._knowledge: AttackerKnowledge | None = None
         self._best_on_choice: dict[str, str] = {}
         self._sign: dict[tuple[str, str], float] = {}
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits the attackers; finds each one's sign and the one with the highest mAP@R on V2 for each direction, both
-        by the mean over seeds."""
+        by the mean over seeds.
+
+        Raises:
+            TooLittleDataError: ``GM-U327`` where no patient of V2 has two released images in one folder.
+        """
+        _refuse_single_images(knowledge.choice)
         self._knowledge = knowledge
         self._fitted = embedding_attackers(self.attackers, self.seeds, knowledge)
+        self._fused.clear()
+        if len(self._fitted) > 1:
+            per_seed = zip(*self._fitted.values(), strict=True)
+            self._fused = [FusedSearch(attackers, knowledge.choice) for attackers in per_seed]
         for direction in _DIRECTIONS:
             best = {}
-            for name in self._fitted:
+            for name in self._names:
                 of_sign = {
                     s: float(np.mean([t.map_at_r() for t in self._identify(name, knowledge.choice, direction, s)]))
                     for s in (1.0, -1.0)
@@ -79,19 +92,19 @@ class RetrievalAttack:
         ``<figure>_at_gallery_by_chance``, and the ``chance`` of a random order of the whole gallery.
 
         Raises:
-            UsageError: ``GM-U311`` before :meth:`fit`, ``GM-U327`` where no patient has two images in one folder.
+            UsageError: ``GM-U311`` before :meth:`fit`.
+            TooLittleDataError: ``GM-U327`` where no patient has two released images in one folder.
         """
         if self._knowledge is None:
             raise UsageError("GM-U311", "the retrieval attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
+        _refuse_single_images(judged)
         results = []
         for direction in _DIRECTIONS:
             worst: list[Result] = []
-            for name in self._fitted:
+            for name in self._names:
                 sign = self._sign[name, direction]
                 tables = self._identify(name, judged, direction, sign)
-                if len(tables[0].query) == 0:
-                    raise UsageError("GM-U327", "no patient has two images in one folder")
                 found = self._intervals(tables, context)
                 results += self._lines(tables, found, direction, name, context, {"sign": sign})
                 if name == self._best_on_choice[direction]:
@@ -100,12 +113,23 @@ class RetrievalAttack:
             results += worst
         return results
 
+    @property
+    def _names(self) -> list[str]:
+        return [*self._fitted, *([_FUSION] if self._fused else [])]
+
     def _identify(self, name: str, judged: Judged, direction: str, sign: float) -> list[Identification]:
         """What each seed's attacker finds."""
         cohort = judged.real.cohort
         kept = np.flatnonzero(judged.released)  # a source that was not released stands in no gallery of released images
         folders = np.array([record.folder for record in cohort])
         tables = []
+        if name == _FUSION:
+            places = np.arange(len(cohort), dtype=np.float64)[kept, None]
+            for fused in self._fused:
+                scores = sign * fused.scores(judged, direction)
+                compare = partial(_looked_up, scores)
+                tables.append(identify(places, cohort.patient_index[kept], folders[kept], compare=compare))
+            return tables
         for attacker in self._fitted[name]:
             released, real = attacker.embeddings(judged)
             queries, gallery = (released, real) if direction == "released_in_real" else (real, released)
@@ -172,6 +196,20 @@ class RetrievalAttack:
                 )
             )
         return results
+
+
+def _refuse_single_images(judged: Judged) -> None:
+    cohort = judged.real.cohort
+    at = [(cohort[int(i)].patient_id, cohort[int(i)].folder) for i in np.flatnonzero(judged.released)]
+    if len(set(at)) == len(at):
+        raise TooLittleDataError("GM-U327", "no patient has two released images in one folder")
+
+
+def _looked_up(
+    scores: Float[np.ndarray, "n n"], queries: Float[np.ndarray, "q 1"], gallery: Float[np.ndarray, "g 1"]
+) -> Float[np.ndarray, "q g"]:
+    """Scores by the positions that stand in the place of embeddings."""
+    return scores[np.ix_(queries[:, 0].astype(np.int64), gallery[:, 0].astype(np.int64))]
 
 
 def _curve(tables: Sequence[Identification], figure: str, per_patient: bool) -> dict[str, float]:

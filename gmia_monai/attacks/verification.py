@@ -98,9 +98,10 @@ class VerificationAttack:
         """
         self._knowledge = knowledge
         pairs = _all_pairs(knowledge.choice, self.threats)
-        for name in self.attackers:
-            for seed in self.seeds:
-                attacker = self._fitted[name, seed] = self.attackers.fitted(name, seed, knowledge)
+        self._fitted.clear()
+        for name, of_seeds in self.attackers.of_seeds(self.seeds, knowledge).items():
+            for seed, attacker in zip(self.seeds, of_seeds, strict=True):
+                self._fitted[name, seed] = attacker
                 for (threat, negatives), of_kind in pairs.items():
                     scores = attacker.score(knowledge.choice, of_kind, threat)
                     self._chosen[name, seed, threat, negatives] = _choose(scores, of_kind)
@@ -120,13 +121,15 @@ class VerificationAttack:
         known = {threat for _, _, threat, _ in self._chosen}
         for (threat, negatives), pairs in _all_pairs(judged, [t for t in self.threats if t in known]).items():
             lines: list[Result] = []
-            for name in self.attackers:
+            for name in self._names():
                 scores = [self._fitted[name, seed].score(judged, pairs, threat) for seed in self.seeds]
                 self.scores[name, threat, negatives] = (pairs, scores)
                 lines += self._attacker_lines(name, threat, negatives, pairs, scores, context)
-            results += [*lines, self._worst_line(threat, negatives, pairs, lines, context)]
-            _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(list(self.attackers)))
-        if any(threat == _BROKEN_DOWN for _, threat, _ in self.scores):
+            if self._of_pixels():
+                lines.append(self._worst_line(threat, negatives, pairs, lines, context))
+            results += lines
+            _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(self._names()))
+        if self._of_pixels() and any(threat == _BROKEN_DOWN for _, threat, _ in self.scores):
             self._breakdown = self._broken_down(judged, context)
             results += self._breakdown.results
         return results
@@ -188,13 +191,18 @@ class VerificationAttack:
         """The attacker of pixels and variant with the highest AUC on V2, averaged over seeds, and that AUC."""
         candidates = {}
         # Metadata are the floor beside the headline: what they find, no change of pixels hides.
-        pixels = [name for name in self.attackers if name != FLOOR] or list(self.attackers)
-        for name in pixels:
+        for name in self._of_pixels():
             chosen = self._of_seeds(name, threat, _CHOSEN_ON)
             candidates[name, "signed"] = float(np.mean([c.auc for c in chosen]))
             candidates[name, "two_sided"] = float(np.mean([c.auc_two_sided for c in chosen]))
         (name, variant), best = max(candidates.items(), key=lambda item: item[1])
         return name, variant, best
+
+    def _of_pixels(self) -> list[str]:
+        return [name for name in self._names() if name != FLOOR]
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(name for name, _ in self._fitted))
 
     def _of_seeds(self, name: str, threat: str, negatives: str) -> list[_Chosen]:
         return [self._chosen[name, seed, threat, negatives] for seed in self.seeds]

@@ -184,7 +184,11 @@ class SortedScores:
         return self.curve(weights).tar_at_far(far)
 
     def best_f1(self, weights: Float[np.ndarray, "n"] | None = None) -> BestThreshold:
-        """Threshold of the highest weighted F1; the highest such threshold where several tie."""
+        """Threshold of the highest weighted F1; the highest such one where several tie.
+
+        It lies in the middle between the lowest score that is accepted and the highest that is not: on the score itself
+        the next positive, a little lower, would be rejected.
+        """
         positive, negative = self.histograms(weights)
         total = positive.sum()
         if total <= 0:
@@ -194,7 +198,10 @@ class SortedScores:
         f1 = 2.0 * hits / (accepted + total)
         best = len(f1) - 1 - int(np.argmax(f1[::-1]))
         precision = hits[best] / accepted[best] if accepted[best] > 0 else 0.0
-        return BestThreshold(*map(float, (self.thresholds[best], f1[best], precision, hits[best] / total)))
+        below = np.flatnonzero((positive + negative)[:best] > 0)
+        lowest = self.thresholds[below[-1]] if len(below) else self.thresholds[best]
+        threshold = lowest + (self.thresholds[best] - lowest) / 2
+        return BestThreshold(*map(float, (threshold, f1[best], precision, hits[best] / total)))
 
 
 def roc_auc(

@@ -31,6 +31,7 @@ ATTACKERS = {
     "adaptive_source": "retrains a network on released images of other people and their very sources",
     "averaging": "scores several images of a person together",
     "fusion": "weighs the evidence of all attackers together",
+    "owner_fresh": "has the system itself and compares with a fresh release of the real image",
     "owner": "has the system itself and retrains a network on as many releases as wanted",
 }
 _ADAPTIVE = [name for name in ATTACKERS if name.startswith(("linear", "adaptive", "owner"))]

@@ -16,7 +16,7 @@ from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.linear import LinearAttacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
-from gmia_monai.attacks.base import Judged
+from gmia_monai.attacks.base import Judged, TooLittleDataError
 from gmia_monai.attacks.refit import RefitRecipe, refit
 from gmia_monai.attacks.refit_pair import RefitPair
 from gmia_monai.attacks.refit_store import RefitStore
@@ -112,13 +112,19 @@ def test_a_budget_takes_fewer_patients(weights):
     assert np.array_equal(few.pixels, side.pixels[[0, 1, 2, 15, 16, 17]])
     pair = RefitPair(IdentityNet(SIZE, "small", 8), shared=False)
     lonely = few.of_patients(np.array([0]))
-    with pytest.raises(UsageError, match="GM-U314"):
+    with pytest.raises(TooLittleDataError, match="GM-U314"):
         refit(pair, lonely, real_side(case), recipe=PLAIN, seed=0)
+
+
+def _unlinkable(known: AttackerKnowledge) -> AttackerKnowledge:
+    """Nobody knows which releases are of one person, so that only real images are averaged."""
+    release = replace(known.choice.release, policy="unlinkable")
+    return replace(known, choice=Judged(known.choice.real, release))
 
 
 def test_averaging_is_the_mean_of_the_other_images(weights):
     attacker = AveragingAttacker({"frozen": FrozenAttacker})
-    attacker.fit(knowledge("unchanged"), 0)
+    attacker.fit(_unlinkable(knowledge("unchanged")), 0)
     case = judged("unchanged")
     cohort, e = case.real.cohort, flat(case.real.pixels)
     pairs = threat_pairs(cohort, "T1", "random", negatives_per_positive=3)
@@ -180,9 +186,12 @@ def test_averaging_takes_the_embeddings_that_tell_most_on_v2(weights):
             self.use(lambda pixels: np.random.default_rng(0).standard_normal((len(pixels), 8)).astype(np.float32))
 
     attacker = AveragingAttacker({"blind": Blind, "frozen": FrozenAttacker})
-    attacker.fit(known, 0)
+    attacker.fit(_unlinkable(known), 0)
     assert attacker.chosen == dict.fromkeys(("T1", "T2", "T3"), ("frozen", "real"))
     assert _auc(attacker, judged("negative")) < 0.05
+    attacker.fit(known, 0)
+    assert {name for name, _ in attacker.chosen.values()} == {"frozen"}
+    assert attacker.chosen["T2"][1] == "both", "where no policy speaks against it, releases are linked"
 
 
 def test_several_releases_of_an_image_are_averaged(weights):
@@ -193,7 +202,7 @@ def test_several_releases_of_an_image_are_averaged(weights):
     one = Judged(real, Release("noisy", noisy[0].astype(np.float32), once))
     many = Judged(real, Release("noisy", np.concatenate(noisy).astype(np.float32), once * 6))
     attacker = AveragingAttacker({"frozen": FrozenAttacker})
-    attacker.fit(knowledge("unchanged"), 0)
+    attacker.fit(_unlinkable(knowledge("unchanged")), 0)
     assert _auc(attacker, many) > _auc(attacker, one) + 0.02
 
 

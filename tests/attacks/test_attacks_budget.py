@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from attack_cohorts import SIZE, judged, knowledge, real_images, released
+from attack_controls import is_silent
 
 from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.adaptive import real_side, released_side, within_budget
@@ -70,8 +71,12 @@ def test_more_releases_teach_more(arcface):
     attack = _attack(arcface, steps=60)
     known = knowledge("unchanged")
     attack.fit(AttackerKnowledge(known.training, _rolled("a"), _rolled("v"), known.frozen))
-    *curve, gain = attack.score(_rolled("t"), CONTEXT)
+    *curve, longer, gain, more = attack.score(_rolled("t"), CONTEXT)
     assert [line.name.split(".")[2] for line in curve] == ["1_of_8", "1_of_4", "1_of_2", "1_of_1"]
+    assert longer.name == "verification_auc_budget.T1.3_times_the_updates.v1"
+    assert longer.extra["updates"] == 180 == 3 * curve[-1].extra["updates"]
+    assert longer.extra["training_pairs"] == curve[-1].extra["training_pairs"]
+    assert more.value == pytest.approx(longer.value - curve[3].value, abs=2e-6) and more.low < more.value < more.high
     assert [line.extra["patients"] for line in curve] == [3, 6, 12, 24]
     assert [line.extra["training_pairs"] for line in curve] == [18, 36, 72, 144]
     assert curve[-1].low > 0.55 and curve[-1].value > curve[0].value + 0.05
@@ -83,9 +88,9 @@ def test_more_releases_teach_more(arcface):
 def test_noise_teaches_nothing_however_much_there_is(arcface):
     attack = _attack(arcface, steps=1, seed=(0, 1))
     attack.fit(knowledge("noise"))
-    *curve, gain = attack.score(judged("noise"), CONTEXT)
-    assert all(line.low < 0.5 < line.high or abs(line.value - 0.5) < 0.1 for line in curve)
-    assert gain.low <= 0 <= gain.high
+    *curve, gain, longer = attack.score(judged("noise"), CONTEXT)
+    assert len(curve) == 5 and all(is_silent(line) for line in curve)
+    assert gain.low <= 0 <= gain.high and longer.low <= 0 <= longer.high
     assert curve[0].extra["attacker_seeds"] == [0, 1] and len(curve[0].extra["auc_on_choice"]) == 2
 
 
@@ -96,7 +101,7 @@ def test_parts_of_one_patient_are_left_out(arcface):
         AttackerKnowledge(known.training, released(real_images("a", 5), "unchanged"), known.choice, known.frozen)
     )
     lines = attack.score(judged("unchanged"), CONTEXT)
-    assert [line.extra.get("patients") for line in lines] == [2, 3, 5, None]
+    assert [line.extra.get("patients") for line in lines] == [2, 3, 5, 5, None, None]
 
 
 def test_without_the_attacker_there_is_no_curve_and_what_has_no_budget_is_refused():

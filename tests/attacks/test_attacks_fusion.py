@@ -78,7 +78,7 @@ def test_fusion_scores_v2_without_the_patient_whom_it_scores():
     fused.fit(known, 0)
     pairs = threat_pairs(known.choice.real.cohort, "T1", "matched", known.choice.released)
     honest = roc_auc(fused.score(known.choice, pairs, "T1"), pairs.same, pairs.weight)
-    own = fused._weighed["T1"](fused._scores(known.choice, pairs, "T1"))
+    own = fused._weighed["T1"].all(fused._scores(known.choice, pairs, "T1"))
     assert roc_auc(own, pairs.same, pairs.weight) > 0.6, "eight attackers that know nothing fit 24 patients"
     assert honest < 0.6
     with pytest.raises(UsageError, match="GM-U317"):
@@ -101,3 +101,18 @@ def test_combining_attackers_share_what_a_pool_has_fitted():
     assert fits == [0, 0]
     FusionAttacker(both).fit(known, 1)
     assert fits == [0, 0, 1, 1], "without a pool they are fitted anew"
+
+
+@pytest.mark.parametrize("negatives", ["matched", "random"])
+def test_scores_of_v2_and_of_others_are_of_one_scale(negatives):
+    """The same images under another name: a threshold of V2 has to mean the same there."""
+    known = knowledge("unchanged")
+    fused = FusionAttacker({"left": _Half, "right": _Right})
+    fused.fit(known, 0)
+    choice = known.choice
+    pairs = threat_pairs(choice.real.cohort, "T1", negatives, choice.released)
+    on_choice = fused.score(choice, pairs, "T1")
+    elsewhere = fused.score(Judged(choice.real, choice.release), pairs, "T1")
+    spread = elsewhere.std()
+    assert abs(np.median(on_choice - elsewhere)) < 0.1 * spread
+    assert np.corrcoef(on_choice, elsewhere)[0, 1] > 0.97

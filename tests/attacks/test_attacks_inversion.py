@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from attack_cohorts import SIZE, flat, judged, knowledge
+from attack_cohorts import SIZE, flat, judged, knowledge, released
 from attack_controls import is_silent, shuffled
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.inversion import InversionAttack
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.training import Schedule
@@ -234,3 +234,10 @@ def test_a_judge_is_needed():
         InversionAttack(AttackerPool({"metadata": MetadataAttacker})).fit(knowledge("noise"))
     with pytest.raises(UsageError, match="GM-U311"):
         InversionAttack(AttackerPool({"frozen": FrozenAttacker})).score(judged("noise"), CONTEXT)
+
+
+def test_patients_with_one_image_each_are_too_little():
+    case = judged("unchanged")
+    single = released(case.real.take(np.arange(0, len(case.real), 3)), "unchanged")
+    with pytest.raises(TooLittleDataError, match="GM-U317"):
+        _fitted("half_negative").score(single, CONTEXT)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from attack_cohorts import flat, judged, knowledge
+from attack_cohorts import IMAGES_EACH, flat, judged, knowledge, released
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.linkability import LinkabilityAttack, verdict_figures
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.data.cohort import Cohort
@@ -146,6 +146,26 @@ def test_an_attacker_without_chance_has_the_interval_of_one_seed():
         30,
     )
     assert (three.value, three.low, three.high) == pytest.approx(tuple(found), abs=1e-5)
+
+
+def _single(case: Judged) -> Judged:
+    """One image a patient."""
+    return released(case.real.take(np.arange(0, len(case.real), IMAGES_EACH)), "unchanged")
+
+
+def test_without_two_images_of_a_patient_the_outer_side_is_scored_alone(caplog):
+    known, case = knowledge("unchanged"), judged("unchanged")
+    for of, at in ((known, _single(case)), (replace(known, choice=_single(known.choice)), case)):
+        table = _table(of, at)
+        assert table["linkability_f1.outer.frozen.v1"].value > 0.98
+        assert not [name for name in table if ".inner." in name]
+    assert caplog.text.count("linkability, inner, is left out: no pairs for threat model T3") == 2
+    # the published verdict takes the threshold of two images of a patient of V2
+    assert not [name for name in table if name.startswith("paper_")]
+    assert "paper_linkability_tar.outer.frozen.v1" in _table(known, _single(case))
+    one = released(case.real.take(np.arange(1)), "unchanged")
+    with pytest.raises(TooLittleDataError, match="GM-U317"):
+        _table(known, one)
 
 
 def test_no_seed_is_refused():

@@ -11,7 +11,7 @@ import pytest
 from attack_cohorts import flat, real_images, released
 
 from gmia_monai.attacks import ATTACKS
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels, TooLittleDataError
 from gmia_monai.attacks.membership import MembershipAttack, membership_lines
 from gmia_monai.attacks.shadow import AutoencoderTrainer, Shadow
 from gmia_monai.attacks.training import Schedule
@@ -343,7 +343,7 @@ def test_refusals_are_coded():
         attack.score(make(people("t")), RunContext("x", "p"))
     with pytest.raises(UsageError, match="GM-U340.*anonymize images of role S"):
         attack.fit(replace(known_of(make), members=None))
-    with pytest.raises(UsageError, match="GM-U341"):
+    with pytest.raises(TooLittleDataError, match="GM-U341"):
         attack.fit(replace(known_of(make), members=make(people("s").take(range(18)))))
     with pytest.raises(UsageError, match="GM-U342"):
         attack.fit(replace(known_of(make), members=drawn(people("s"))))

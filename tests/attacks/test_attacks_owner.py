@@ -10,6 +10,7 @@ import torch
 from attack_cohorts import SIZE, flat, knowledge, real_images
 
 from gmia_monai.attacks.attackers import make_attackers
+from gmia_monai.attacks.attackers.fresh import FreshReleaseAttacker
 from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.pool import AttackerPool
@@ -119,3 +120,39 @@ def test_embedding_attacks_hear_the_owner_only_where_its_network_is_another(weig
         assert "adaptive_cross" in pool.embedding(0, known)
     alone = AttackerPool(make_attackers(["owner"], weights, recipe=SHORT))
     assert list(alone.embedding(0, _known(_shuffled)[0])) == ["owner"]
+
+
+def test_a_fresh_release_of_the_source_is_the_release_where_there_is_no_chance(weights):
+    made = []
+
+    def counted(pixels: np.ndarray, seed: int) -> np.ndarray:
+        made.append(len(pixels))
+        return _shuffled(pixels, seed)
+
+    known, case = _known(counted)
+    attacker = FreshReleaseAttacker(weights)
+    made.clear()
+    attacker.fit(known, 0)
+    released, real = attacker.embeddings(case)
+    np.testing.assert_array_equal(released, real)
+    assert attacker.name in AttackerPool(make_attackers(["owner_fresh"], weights)).embedding(0, known)
+    assert _auc(attacker, case) > 0.95 and _auc(attacker, case, "T2") > 0.99
+    n = len(known.choice.real)
+    assert made[:2] == [n, len(case.real)], "each real image is released once, for both encoders"
+    assert attacker.embed_real is not None
+    np.testing.assert_array_equal(attacker.embed_real(case.real.pixels[5:8]), real[5:8])
+    assert sum(made) == 2 * n + len(case.real), "and not again for a part of them"
+    with pytest.raises(UsageError, match="GM-U318"):
+        FreshReleaseAttacker(weights).fit(knowledge("unchanged"), 0)
+
+
+def test_fresh_releases_choose_the_encoder_on_v2(weights):
+    known, _ = _known(_noisy_negative)
+    attacker = FreshReleaseAttacker(weights)
+    attacker.fit(known, 0)
+    assert attacker.embed_released is flat, "an untrained network tells less"
+    blind, _ = _known(_noisy_negative, frozen=None)
+    attacker.fit(blind, 0)
+    assert attacker.embed_released is not flat
+    with pytest.raises(UsageError, match="GM-U313"):
+        FreshReleaseAttacker([]).fit(blind, 0)

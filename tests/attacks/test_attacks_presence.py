@@ -17,7 +17,7 @@ from gmia_monai.attacks.presence_cases import presence_case
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import patient_bootstrap
+from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.limits import wilson_interval
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.verification import roc_auc
@@ -80,7 +80,7 @@ def _shuffled(case: Judged, seed: int) -> Judged:
 def test_it_rings_at_the_end_where_identity_is(system, direction):
     table = _table(knowledge(system), judged(system))
     loud = table["presence_auc.worst.v1"]
-    assert loud.value > 0.95 and loud.low > 0.8
+    assert loud.value > 0.95 and loud.low > 0.7
     assert loud.extra["members"] + loud.extra["non_members"] == 24
     for statistic in ("largest", "standardised"):
         line = table[f"presence_auc.{statistic}.frozen.v1"]
@@ -143,7 +143,7 @@ def test_of_a_whole_cohort_of_averages_patients_are_left_out_with_their_groups()
 def test_copies_of_training_images_ring():
     known, case = _drawn(np.concatenate([real_images("m").pixels, _noise(20, 0)]))
     found = _worst(known, case)
-    assert found.low > 0.9 and found.extra["direction"] == 1.0
+    assert found.value > 0.95 and found.low > 0.7 and found.extra["direction"] == 1.0
     assert found.extra["members"] == 12 and found.extra["non_members"] == 24
     assert 0.2 < found.extra["auc_of_unreleased"] < 0.8, "images of others tell members and non-members not apart"
 
@@ -221,7 +221,7 @@ def test_an_attacker_without_chance_has_the_interval_of_one_seed():
     asked = presence_case(case)
     scores = presence_scores(flat(case.release.pixels[asked.images]) @ flat(asked.held).T.astype(float), asked.own)
     found = lambda w: roc_auc(scores["largest"], asked.member, w)  # noqa: E731
-    expected = patient_bootstrap(found, np.arange(24), 50, bounds=(0.0, 1.0))
+    [expected] = patient_bootstrap_figures([lambda w: [found(w)]], np.arange(24), 50, n_patients=[12])
     assert one.value == pytest.approx(expected.value, abs=1e-5) and one.low == pytest.approx(expected.low, abs=1e-5)
 
 
@@ -300,8 +300,8 @@ class _Blind(FrozenAttacker):
         )
 
 
-def test_limits_of_a_true_positive_rate_rest_on_the_members():
-    """With few members among many patients the rate is known badly, however many strangers there are."""
+def test_limits_rest_on_the_class_with_few_patients():
+    """With few members among many patients the figures are known badly, however many strangers there are."""
     rng = np.random.default_rng(0)
     attack = PresenceAttack(AttackerPool({"frozen": FrozenAttacker}), (0,), 200)
     member = np.arange(2010) < 10
@@ -309,4 +309,7 @@ def test_limits_of_a_true_positive_rate_rest_on_the_members():
     found = attack._intervals([scores], member, RunContext("x", "p"))
     rate = found["presence_tpr_at_fpr_1pct"]
     assert rate.value == 1.0 and rate.low == pytest.approx(wilson_interval(10, 10).low, abs=1e-3)
-    assert found["presence_auc"].low > 0.99
+    # an AUC rests on the smaller class, whichever it is
+    assert found["presence_auc"].low == pytest.approx(wilson_interval(10, 10).low, abs=1e-3)
+    turned = attack._intervals([-scores], ~member, RunContext("x", "p"))["presence_auc"]
+    assert turned.value == 1.0 and turned.low == pytest.approx(found["presence_auc"].low)

@@ -10,7 +10,7 @@ from attack_cohorts import flat, judged, knowledge, released
 from scipy.stats import norm
 
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.retrieval import RetrievalAttack
 from gmia_monai.data.cohort import Cohort
@@ -127,8 +127,12 @@ def test_what_cannot_be_asked_is_refused():
         RetrievalAttack(AttackerPool({"frozen": FrozenAttacker}), ())
     case = judged("unchanged")
     alone = released(case.real.take(np.arange(0, len(case.real), 3)), "unchanged")
-    with pytest.raises(UsageError, match="GM-U327"):
+    with pytest.raises(TooLittleDataError, match="GM-U327"):
         _table("unchanged", alone)
+    known = knowledge("unchanged")
+    single = released(known.choice.real.take(np.arange(0, len(known.choice.real), 3)), "unchanged")
+    with pytest.raises(TooLittleDataError, match="GM-U327"):
+        RetrievalAttack(AttackerPool({"frozen": FrozenAttacker})).fit(replace(known, choice=single))
 
 
 def test_an_inverted_identity_is_found_at_the_far_end():
@@ -182,3 +186,25 @@ def test_only_the_asked_are_queries():
     asked = np.array([True, False] * 4)
     table = identify(np.eye(8), patients, asked=asked)
     assert table.query.tolist() == [0, 2, 4, 6]
+
+
+class _Turned(_Noisy):
+    """Yet another projection, at the far side."""
+
+    def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
+        super().fit(knowledge, seed + 100)
+        embed = self.embed_released
+        self.use(embed, lambda pixels: -embed(pixels))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_several_attackers_find_more_together(direction):
+    table = _table("unchanged", seeds=(0, 1), near=_Noisy, far=_Turned)
+    alone = [table[f"map_at_r.{direction}.{name}.v1"] for name in ("near", "far")]
+    fused, worst = (table[f"map_at_r.{direction}.{name}.v1"] for name in ("fusion", "worst"))
+    assert [line.extra["sign"] for line in alone] == [1.0, -1.0] and fused.extra["sign"] == 1.0
+    assert fused.value > max(line.value for line in alone) + 0.03
+    assert worst.extra["attacker"] == "fusion" and worst.value == fused.value
+    quiet = _table("noise", n_boot=300, near=_Noisy, far=_Turned)
+    assert _silent(quiet[f"map_at_r.{direction}.fusion.v1"]) and _silent(quiet[f"rank_1.{direction}.fusion.v1"])
+    assert f"map_at_r.{direction}.fusion.v1" not in _table("unchanged")

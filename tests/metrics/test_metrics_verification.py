@@ -119,6 +119,14 @@ def test_best_threshold_against_a_scan_with_sklearn():
     assert best.f1 == pytest.approx(2 * best.precision * best.recall / (best.precision + best.recall))
 
 
+def test_the_best_threshold_stands_in_the_middle_of_the_gap():
+    scores, same = np.array([0.1, 0.2, 0.6, 0.9]), np.array([False, False, True, True])
+    assert best_threshold_f1(scores, same).threshold == pytest.approx(0.4)
+    weights = np.array([1.0, 0.0, 1.0, 1.0])
+    assert best_threshold_f1(scores, same, weights).threshold == pytest.approx(0.35), "what weighs nothing is not there"
+    assert best_threshold_f1(scores, np.ones(4, dtype=bool)).threshold == pytest.approx(0.1)
+
+
 def test_unusable_scores_are_refused():
     with pytest.raises(UsageError, match="GM-U201"):
         roc_auc(np.array([0.0, np.nan]), np.array([True, False]))

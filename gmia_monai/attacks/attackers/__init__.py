@@ -10,6 +10,7 @@ from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
+from gmia_monai.attacks.attackers.fresh import FreshReleaseAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.fusion import FusionAttacker
 from gmia_monai.attacks.attackers.linear import LinearAttacker
@@ -33,6 +34,7 @@ ATTACKERS: dict[str, type] = {
     "adaptive_source": AdaptiveAttacker,
     "linear": LinearAttacker,
     "owner": OwnerAttacker,
+    "owner_fresh": FreshReleaseAttacker,
     "averaging": AveragingAttacker,
     "fusion": FusionAttacker,
 }
@@ -84,6 +86,8 @@ def make_attackers(
             made[name] = lambda n=name, w=own: TrainedAttacker(n, w, device)
         elif name == "owner":
             made[name] = lambda: OwnerAttacker(arcface, recipe, device=device, store=store)
+        elif name == "owner_fresh":
+            made[name] = lambda: FreshReleaseAttacker(arcface, device=device)
         elif name in ("metadata", "frozen"):
             made[name] = ATTACKERS[name]
         elif name not in ("averaging", "fusion"):

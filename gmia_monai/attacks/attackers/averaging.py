@@ -1,8 +1,8 @@
 """An attacker with several images of a person, or several releases of one image: what differs is averaged away.
 
 A person is known by the mean embedding of all their real images (in the folder), the source of the released image left
-out under T1. An image that was released several times is known by the mean of its releases; where the policy says that
-released images of a patient carry one pseudonym, these are averaged, too. Under T1 no exposure may stand on both sides,
+out under T1. An image that was released several times is known by the mean of its releases; released images of a
+patient are averaged, too, unless the policy says that nothing links them. Under T1 no exposure may stand on both sides,
 which would be T2: the mean of the released images then meets the one real image, whichever of the two ways of averaging
 tells more on V2.
 """
@@ -81,7 +81,7 @@ class AveragingAttacker(CombiningAttacker):
 
 def _sides(judged: Judged, threat: str) -> tuple[str, ...]:
     """Whose images may be averaged: real, released, or both."""
-    if judged.release.policy != "pseudonymous":
+    if judged.release.policy in ("unlinkable", "k_anonymous"):
         return ("real",)
     return ("real", "released") if threat == "T1" else ("both",)
 

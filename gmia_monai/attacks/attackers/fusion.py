@@ -33,7 +33,7 @@ class FusionAttacker(CombiningAttacker):
     def __init__(self, makers: Mapping[str, Callable[[], Attacker]]) -> None:
         super().__init__(makers)
         self._attackers: dict[str, Attacker] = {}
-        self._weighed: dict[str, LogOdds] = {}
+        self._weighed: dict[str, CrossFitted[LogOdds]] = {}
         self._choice: Judged | None = None
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
@@ -47,8 +47,7 @@ class FusionAttacker(CombiningAttacker):
         for threat in THREATS:
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
             if pairs.n_positives >= 2 and pairs.n_negatives >= 2:
-                everyone = np.ones(len(pairs), dtype=bool)
-                self._weighed[threat] = _weighed(self._scores(judged, pairs, threat), pairs, everyone)
+                self._weighed[threat] = _weighed(self._scores(judged, pairs, threat), pairs)
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         """Log odds of "same person".
@@ -62,16 +61,18 @@ class FusionAttacker(CombiningAttacker):
             )
         scores = self._scores(judged, pairs, threat)
         if judged is self._choice:
-            sides = pairs.patient_first, pairs.patient_second
-            fitted = CrossFitted(lambda learnt: _weighed(scores, pairs, learnt), pairs.same, *sides)
-            return fitted.left_out(scores, pairs.patient_first)
-        return self._weighed[threat](scores)
+            return self._weighed[threat].left_out(scores, pairs.patient_first)
+        return self._weighed[threat].all(scores)
 
     def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
         return np.stack([a.score(judged, pairs, threat) for a in self._attackers.values()], axis=1)
 
 
-def _weighed(scores: Float64[np.ndarray, "n k"], pairs: Pairs, learnt: Bool[np.ndarray, "n"]) -> LogOdds:
-    """Learned from some pairs. Either kind weighs as much as there are patients behind the positives."""
-    patients = len(np.unique(pairs.patient_first[learnt & pairs.same]))
-    return LogOdds(scores[learnt], pairs.same[learnt], pairs.weight[learnt], float(patients), n_patients=patients)
+def _weighed(scores: Float64[np.ndarray, "n k"], pairs: Pairs) -> CrossFitted[LogOdds]:
+    """Either kind weighs as much as there are patients behind the positives."""
+
+    def learn(rows: Bool[np.ndarray, "n"]) -> LogOdds:
+        patients = len(np.unique(pairs.patient_first[rows & pairs.same]))
+        return LogOdds(scores[rows], pairs.same[rows], pairs.weight[rows], float(patients), n_patients=patients)
+
+    return CrossFitted(learn, pairs.same, pairs.patient_first, pairs.patient_second)

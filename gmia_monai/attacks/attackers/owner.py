@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64
 
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, released_side
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.fresh import SEED_STEP
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.folds import CrossFitted
@@ -29,8 +30,6 @@ from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.typing import PathLike
 
 __all__ = ["OwnerAttacker"]
-
-_SEED_STEP = 7919  # keeps the owner's seeds apart from those of the releases that are judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,7 @@ class OwnerAttacker(AdaptiveAttacker):
 
     def _anonymize(self, pixels: np.ndarray, number: int) -> np.ndarray:
         assert self._knowledge is not None and self._knowledge.anonymize is not None
-        return self._knowledge.anonymize(pixels, (self._seed + 1) * _SEED_STEP + number)
+        return self._knowledge.anonymize(pixels, (self._seed + 1) * SEED_STEP + number)
 
     def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
         """For each encoder the comparison with the real image and with a fresh release of it; under T3 that of the two
