@@ -28,7 +28,7 @@ from gmia_monai.attacks.training import Schedule, train
 from gmia_monai.data.release import hash_pixels
 from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.errors import UsageError
-from gmia_monai.inferers.autocast import AutocastInferer
+from gmia_monai.inferers.autocast import AutocastInferer, computes_bfloat16
 from gmia_monai.losses.classification import MaskedBCE
 from gmia_monai.metrics.verification import roc_auc
 from gmia_monai.networks.utility import UtilityNet
@@ -41,6 +41,7 @@ __all__ = ["ClassifierStore", "LabelledImages", "TransferRecipe"]
 _log = logging.getLogger(__name__)
 
 AUGMENTATION = {"shift_px": 3, "rotate_deg": 7.0, "zoom": 0.08, "contrast": 0.2}
+_VERSION = 1  # raised whenever the same recipe gives another classifier
 _CHOICE_POSITIVES = 10
 _BATCH = 128
 
@@ -56,6 +57,7 @@ class TransferRecipe:
         batch_size: images a step.
         dropout: before or in the head, as the architecture has it.
         validate_every: updates between two looks at the choice role.
+        bfloat16: mixed precision where the device computes it faster; without effect elsewhere.
     """
 
     architecture: str = "small"
@@ -64,6 +66,7 @@ class TransferRecipe:
     batch_size: int = 64
     dropout: float = 0.2
     validate_every: int = 50
+    bfloat16: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +129,13 @@ class ClassifierStore:
         """Where the logits of some images are kept."""
         return self.folder / f"{self._key(training, recipe, seed)}-{hash_pixels(images)[:16]}.npz"
 
+    def weights_path(self, training: LabelledImages, recipe: TransferRecipe, seed: int) -> Path:
+        """Where the weights of a classifier are kept."""
+        return self.folder / f"{self._key(training, recipe, seed)}.safetensors"
+
     def _key(self, training: LabelledImages, recipe: TransferRecipe, seed: int) -> str:
         facts = [training.content_hash, self.choice.content_hash, asdict(recipe), AUGMENTATION, seed]
+        facts += [_VERSION, computes_bfloat16(self.device)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
     def probabilities(
@@ -174,11 +182,11 @@ class ClassifierStore:
             recipe: how.
             seed: of its first weights and of all draws.
         """
-        path = self.folder / f"{self._key(training, recipe, seed)}.safetensors"
-        return self._network(training, recipe, seed, keep_weights=True) if path.is_file() else None
+        there = self.weights_path(training, recipe, seed).is_file()
+        return self._network(training, recipe, seed, keep_weights=True) if there else None
 
     def _network(self, training: LabelledImages, recipe: TransferRecipe, seed: int, keep_weights: bool) -> UtilityNet:
-        path = self.folder / f"{self._key(training, recipe, seed)}.safetensors"
+        path = self.weights_path(training, recipe, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = UtilityNet(training.labels.shape[1], recipe.architecture, recipe.dropout)
@@ -194,7 +202,8 @@ class ClassifierStore:
         return network
 
     def _train(self, network: UtilityNet, training: LabelledImages, recipe: TransferRecipe, seed: int) -> None:
-        augment, criterion, forward = BatchAugmentation(**AUGMENTATION), MaskedBCE(), AutocastInferer()
+        mixed = recipe.bfloat16 and computes_bfloat16(self.device)
+        augment, criterion, forward = BatchAugmentation(**AUGMENTATION), MaskedBCE(), AutocastInferer(mixed)
         pixels = torch.from_numpy(training.pixels)
         labels = torch.from_numpy(training.labels.astype(np.float32))
 
@@ -204,10 +213,10 @@ class ClassifierStore:
             return criterion(forward(images, network), labels[drawn].to(self.device))
 
         def validate() -> float:
-            logits = self._predict(network, self.choice.pixels, autocast=True)
+            logits = self._predict(network, self.choice.pixels, autocast=mixed)
             return float(np.mean([self._auc(logits[:, k], self.choice.labels[:, k]) for k in self._chosen_by]))
 
-        schedule = Schedule(recipe.steps, recipe.lr, validate_every=recipe.validate_every)
+        schedule = Schedule(recipe.steps, recipe.lr, validate_every=recipe.validate_every, bfloat16=recipe.bfloat16)
         train(network, loss_of, schedule, seed, validate, name=f"classifier {recipe.architecture}, seed {seed}")
 
     @staticmethod

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from torch import nn
 
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.errors import UsageError
-from gmia_monai.evaluation.classifiers import ClassifierStore, TransferRecipe
+from gmia_monai.evaluation.classifiers import ClassifierStore, LabelledImages, TransferRecipe
 from gmia_monai.evaluation.fidelity import evaluate_fidelity
 from gmia_monai.evaluation.transfer import evaluate_transfer, labelled, real_list
 from gmia_monai.losses.perceptual import CXRPerceptualLoss
@@ -23,7 +26,7 @@ from gmia_monai.networks.utility import UtilityNet
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, read_metadata
 
-__all__ = ["SMALL_RECIPES", "FidelityProbe", "ReleaseProbe", "TransferProbe"]
+__all__ = ["SMALL_RECIPES", "FidelityProbe", "ReleaseProbe", "TransferProbe", "transfer_recipes"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +35,28 @@ SMALL_RECIPES = (
     TransferRecipe("small"),
     TransferRecipe("small_densenet", steps=600, lr=4e-3, dropout=0.0, validate_every=100),
 )
+_DENSENET = TransferRecipe("densenet121", steps=600, dropout=0.1, validate_every=100)  # rate as in its profiles
+_DIGITS = 8
+
+
+def transfer_recipes(models_dir: PathLike | None) -> tuple[TransferRecipe, TransferRecipe]:
+    """Of the architecture of the recorded ``utility`` network, which systems optimise against, and of an unlike one.
+
+    Args:
+        models_dir: weights of the system; without a ``utility`` among them, :data:`SMALL_RECIPES`.
+
+    Raises:
+        IntegrityError: ``GM-W001`` … ``GM-W003``, ``GM-W005``.
+    """
+    entry = ({} if models_dir is None else read_index(models_dir)).get("utility")
+    if entry is None:
+        return SMALL_RECIPES
+    arguments = read_metadata(Path(models_dir or "") / entry["file"], entry["sha256"]).get("arguments", {})
+    architecture = arguments.get("architecture", _DENSENET.architecture)
+    small, small_densenet = SMALL_RECIPES
+    if architecture == _DENSENET.architecture:
+        return _DENSENET, small
+    return (small_densenet, small) if architecture == small_densenet.architecture else SMALL_RECIPES
 
 
 class ReleaseProbe:
@@ -51,10 +76,14 @@ class ReleaseProbe:
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """``release_converged.v1``, the share of images that converged, with ``mean_steps``, ``settings`` and
-        ``description`` in ``extra``; nothing of a release that does not say how its images came out."""
+        ``description`` in ``extra``.
+
+        Raises:
+            TooLittleDataError: ``GM-U357`` for a release that does not say how its images came out.
+        """
         found = judged.release.convergence
         if found is None or not len(judged.release):
-            return []
+            raise TooLittleDataError("GM-U357", "the release does not say how its images came out")
         patients = judged.real.cohort.patient_index[judged.release.only_source()]
         converged = found.converged.astype(np.float64)
         share = lambda weights: (float(np.average(converged, weights=weights)),)  # noqa: E731
@@ -105,6 +134,7 @@ class FidelityProbe:
         recipe: TransferRecipe = SMALL_RECIPES[1],
         seed: int = 0,
     ) -> None:
+        self._asked: tuple[AttackerKnowledge, Path | None] | None = None
         self.networks = dict(networks or {})
         self.findings = tuple(findings)
         self.perceptual = dict(perceptual or {})
@@ -125,11 +155,13 @@ class FidelityProbe:
             models_dir: weights of the system.
             n_boot: bootstrap resamples.
             device: where networks run.
-            other: ``training``, ``cache_dir``, ``recipe`` and ``seed`` of the other classifier.
+            other: ``training``, ``cache_dir``, ``recipe`` (by default the second of :func:`transfer_recipes`) and
+                ``seed`` of the other classifier.
 
         Raises:
             IntegrityError: ``GM-W001`` … ``GM-W006``.
         """
+        other = {"recipe": transfer_recipes(models_dir)[1], **other}
         index = {} if models_dir is None else read_index(models_dir)
         if models_dir is None or "utility" not in index:
             return cls(n_boot=n_boot, device=device, **other)
@@ -146,8 +178,31 @@ class FidelityProbe:
         if reason:
             _log.warning("fidelity has no other network: %s", reason)
 
+    def own_facts(self, knowledge: AttackerKnowledge) -> str:
+        """Digits of the key of the other classifier where it is there, which decides which lines there are."""
+        if self._asked is None or self._asked[0] is not knowledge:  # images are hashed once, files looked for each time
+            found = self._place(knowledge)
+            path = None if isinstance(found, str) else found[0].weights_path(found[1], self.recipe, self.seed)
+            self._asked = knowledge, path
+        path = self._asked[1]
+        return path.stem[:_DIGITS] if path is not None and path.is_file() else ""
+
     def _take_other(self, knowledge: AttackerKnowledge) -> str:
         """Takes the other classifier, or says why there is none."""
+        found = self._place(knowledge)
+        if isinstance(found, str):
+            return found
+        store, learned = found
+        network = store.kept(learned, self.recipe, self.seed)
+        if network is None:
+            architecture = self.recipe.architecture
+            return f"{store.folder.name} holds no {architecture} of this training list; run utility first"
+        assert self.training is not None
+        self.networks["other"], self.findings = network, tuple(self.training.real.cohort.findings or ())
+        return ""
+
+    def _place(self, knowledge: AttackerKnowledge) -> tuple[ClassifierStore, LabelledImages] | str:
+        """Where the other classifier is looked for, and what it learned from; or why there can be none."""
         if self.training is None:
             return "no release of patients of the training role"
         if self.cache_dir is None:
@@ -159,12 +214,7 @@ class FidelityProbe:
             store = ClassifierStore(self.cache_dir, labelled(knowledge.choice.real, named, "ignore"), self.device)
         except TooLittleDataError as error:
             return str(error)
-        network = store.kept(real_list(self.training), self.recipe, self.seed)
-        if network is None:
-            architecture = self.recipe.architecture
-            return f"{Path(self.cache_dir).name} holds no {architecture} of this training list; run utility first"
-        self.networks["other"], self.findings = network, named
-        return ""
+        return store, real_list(self.training)
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
         """Lines of :func:`gmia_monai.evaluation.fidelity.evaluate_fidelity`."""
@@ -185,7 +235,7 @@ class TransferProbe:
     Args:
         training: release of patients of role S; None: it cannot be scored.
         cache_dir: folder of what classifiers said, shared by all releases.
-        recipes: one an architecture.
+        recipes: one an architecture, first that of the network in the loss of systems.
         seeds: of the classifiers.
         n_boot: bootstrap resamples.
         device: where networks run.
@@ -215,7 +265,8 @@ class TransferProbe:
         self._knowledge = knowledge
 
     def score(self, judged: Judged, context: RunContext) -> list[Result]:
-        """Lines of :func:`gmia_monai.evaluation.transfer.evaluate_transfer`.
+        """Lines of :func:`gmia_monai.evaluation.transfer.evaluate_transfer`; those of the first recipe are marked with
+        ``in_loss`` in ``extra``.
 
         Raises:
             UsageError: ``GM-U347`` … ``GM-U349`` as there; ``GM-U331`` before :meth:`fit` or without a release to learn
@@ -223,7 +274,7 @@ class TransferProbe:
         """
         if self._knowledge is None or self.training is None:
             raise UsageError("GM-U331", "training on a release needs a release of the training role")
-        return evaluate_transfer(
+        lines = evaluate_transfer(
             self.training,
             judged,
             self._knowledge.choice.real,
@@ -234,3 +285,15 @@ class TransferProbe:
             n_boot=self.n_boot,
             device=self.device,
         )
+        in_loss = self.recipes[0].architecture
+        return [
+            replace(line, extra=line.extra | {"in_loss": True}) if line.name.split(".")[2] == in_loss else line
+            for line in lines
+        ]
+
+    def own_facts(self, knowledge: AttackerKnowledge) -> str:
+        """Digits of a hash of the recipes; none of the usual ones."""
+        if self.recipes == SMALL_RECIPES:
+            return ""
+        text = json.dumps([asdict(recipe) for recipe in self.recipes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -35,7 +35,7 @@ from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.pairs import PAIRS_VERSION
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
-from gmia_monai.evaluation.probes import FidelityProbe, ReleaseProbe, TransferProbe
+from gmia_monai.evaluation.probes import FidelityProbe, ReleaseProbe, TransferProbe, transfer_recipes
 from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
@@ -43,9 +43,11 @@ from gmia_monai.weights import read_index, sha256_of
 
 __all__ = [
     "SUITE_VERSION",
+    "AttackEngine",
     "attack_engine",
     "attack_fingerprint",
     "attacker_weights",
+    "attackers_left_out",
     "make_attacks",
     "member_fingerprints",
     "run_attacks",
@@ -54,7 +56,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-SUITE_VERSION = 3  # raised whenever an attack, an interval or a utility figure changes what it means
+SUITE_VERSION = 4  # raised whenever an attack, an interval or a utility figure changes what it means
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
@@ -110,6 +112,7 @@ def make_attacks(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
+    names.sort(key=lambda name: name == "fidelity")  # whose second network utility trains
     frozen = [] if models_dir is None else attacker_weights(models_dir, "identity")
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
     pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir), frozen))
@@ -134,7 +137,9 @@ def make_attacks(
         "fidelity": lambda: FidelityProbe.from_weights(
             models_dir, n_boot, device, training=case.knowledge.members, cache_dir=cache_dir
         ),
-        "utility": lambda: TransferProbe(case.knowledge.members, cache_dir, **classifiers),
+        "utility": lambda: TransferProbe(
+            case.knowledge.members, cache_dir, transfer_recipes(models_dir), **classifiers
+        ),
     }
     return {name: makers[name]() for name in names}
 
@@ -148,30 +153,61 @@ def attacker_weights(models_dir: PathLike | None, stem: str) -> list[Path]:
 
 def usable_attackers(case: Case, arcface: Sequence[PathLike], snn: Sequence[PathLike]) -> list[str]:
     """The attackers of the protocol that the case and the given weights allow; the others are named in the log."""
-    one_to_one = case.judged.release.kind == "one_to_one"
-    sources = case.judged.release.kind != "generated"
-    frozen = case.knowledge.frozen is not None
-    needs = {
-        "metadata": one_to_one,
-        "frozen": frozen,
-        "snn": bool(snn),
-        "arcface": bool(arcface),
-        "linear": one_to_one and bool(arcface),
-        "linear_snn": one_to_one and bool(snn),
-        "linear_frozen": one_to_one and frozen,
-        "adaptive_released": one_to_one and bool(arcface),
-        "adaptive_cross": sources and bool(arcface),
-        "adaptive_cross_snn": sources and bool(snn),
-        "adaptive_cross_frozen": sources and frozen,
-        "adaptive_source": one_to_one and bool(arcface),
-        "owner": one_to_one and bool(arcface) and case.knowledge.anonymize is not None,
-        "averaging": one_to_one and (bool(arcface) or frozen),
-        "fusion": one_to_one and (bool(arcface) or frozen),
-    }
-    left_out = [name for name, there in needs.items() if not there]
+    left_out = attackers_left_out(case, arcface, snn)
     if left_out:
         _log.warning("attackers that lack weights, sources or the system are left out: %s", ", ".join(left_out))
-    return [name for name, there in needs.items() if there]
+    return [name for name in _allowed() if name not in left_out]
+
+
+def attackers_left_out(case: Case, arcface: Sequence[PathLike], snn: Sequence[PathLike]) -> dict[str, str]:
+    """The attackers of the protocol that :func:`usable_attackers` leaves out, each with what it lacks."""
+    kind = case.judged.release.kind
+    there = {
+        "one_to_one": kind == "one_to_one",
+        "sources": kind != "generated",
+        "arcface": bool(arcface),
+        "snn": bool(snn),
+        "frozen": case.knowledge.frozen is not None,
+        "system": case.knowledge.anonymize is not None,
+    }
+    told = {"one_to_one": f"one source an image (the release is {kind})", "sources": "sources"}
+    told |= {name: f"weights {stem}*" for name, stem in (("arcface", "arcface"), ("snn", "siamese"))}
+    told |= {"frozen": "weights identity", "system": "the system itself, which a folder does not hold"}
+    lacking = [name for name, held in there.items() if not held]
+    left_out = {}
+    for name in (name for name, possible in _allowed(**there).items() if not possible):
+        decisive = [what for what in lacking if not _allowed(**{what: False})[name]]
+        left_out[name] = ", ".join(told[what] for what in decisive) or "weights of any attacker"
+    return left_out
+
+
+def _allowed(
+    one_to_one: bool = True,
+    sources: bool = True,
+    arcface: bool = True,
+    snn: bool = True,
+    frozen: bool = True,
+    system: bool = True,
+) -> dict[str, bool]:
+    """The attackers of the protocol, and whether each has what it needs."""
+    return {
+        "metadata": one_to_one,
+        "frozen": frozen,
+        "snn": snn,
+        "arcface": arcface,
+        "linear": one_to_one and arcface,
+        "linear_snn": one_to_one and snn,
+        "linear_frozen": one_to_one and frozen,
+        "adaptive_released": one_to_one and arcface,
+        "adaptive_cross": sources and arcface,
+        "adaptive_cross_snn": sources and snn,
+        "adaptive_cross_frozen": sources and frozen,
+        "adaptive_source": one_to_one and arcface,
+        "owner": one_to_one and arcface and system,
+        "owner_fresh": one_to_one and (arcface or frozen) and system,
+        "averaging": one_to_one and (arcface or frozen),
+        "fusion": one_to_one and (arcface or frozen),
+    }
 
 
 def unfit_attacks(case: Case) -> dict[str, str]:
@@ -187,6 +223,20 @@ def unfit_attacks(case: Case) -> dict[str, str]:
     return unfit
 
 
+class AttackEngine(Engine):
+    """An engine that goes through attacks.
+
+    Args:
+        process: does one attack.
+        facts: digits that stand behind an attack's fingerprint, by its name: what decides its figures and may change
+            while the others run.
+    """
+
+    def __init__(self, process: Callable[[Engine, str], Any], facts: Callable[[str], str]) -> None:
+        super().__init__(process)
+        self.facts = facts
+
+
 def run_attacks(engine: Engine, lines: AttackLines, handlers: Sequence[Any] = ()) -> list[Result]:
     """Runs the attacks that are not done, and gives the lines of all.
 
@@ -196,6 +246,8 @@ def run_attacks(engine: Engine, lines: AttackLines, handlers: Sequence[Any] = ()
         handlers: further handlers, e.g. a :class:`gmia_monai.handlers.RunTracker`; those with a method ``finish`` are
             also called where all is done already.
     """
+    if isinstance(engine, AttackEngine):
+        lines.facts = engine.facts
     pending = lines.pending()
     if not pending:
         _log.info("all attacks are done already")
@@ -225,7 +277,7 @@ def member_fingerprints(case: Case, fingerprint: str) -> dict[str, str]:
     return {name: fingerprint + case.members[:_MEMBERS_DIGITS] for name in (*USE_MEMBERS, *more)}
 
 
-def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext) -> Engine:
+def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext) -> AttackEngine:
     """An engine whose data are names of attacks.
 
     The output of each is ``{"attack", "results", "figure_data"}``, with the value of each line beside them.
@@ -233,6 +285,10 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
 
     unfit = unfit_attacks(case)
     own = {} if context.config_hash is None else member_fingerprints(case, context.config_hash)
+
+    def facts(name: str) -> str:
+        of_attack = getattr(attacks.get(name), "own_facts", None)
+        return "" if of_attack is None else str(of_attack(case.knowledge))
 
     def left_out(name: str, reason: str, shared: RunContext) -> dict[str, Any]:
         _log.warning("attack %s is left out: %s", name, reason)
@@ -247,7 +303,8 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
 
     def process(engine: Engine, name: str) -> dict[str, Any]:
         _log.info("attack %s", name)
-        shared = replace(context, config_hash=own.get(name, context.config_hash))
+        mark = own.get(name, context.config_hash)
+        shared = replace(context, config_hash=None if mark is None else mark + facts(name))
         if name in unfit:
             return left_out(name, unfit[name], shared)
         attack = attacks[name]
@@ -262,4 +319,4 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
             k: v for k, v in figures.items() if v is not None
         }
 
-    return Engine(process)
+    return AttackEngine(process, facts)

@@ -115,7 +115,7 @@ def evaluate_transfer(
         release those of :func:`gmia_monai.evaluation.arms.loss_lines`, too, and
         ``utility_macro_auroc_loss.<direction>.<architecture>.<subgroup>.v1`` of images with one patient. A training
         release without labels has a line without a value; without labels of the test release the third direction is
-        left out.
+        left out; without labels of either that line is all, and nothing is trained.
 
     Raises:
         UsageError: ``GM-U347`` without a recipe or a seed, or for two of a kind; ``GM-U348`` where images differ in
@@ -212,6 +212,8 @@ class _Trial:
 
     def arms(self, store: ClassifierStore, recipe: TransferRecipe, n_later: int) -> dict[str, Arm]:
         """The classifiers of all seeds on their test lists, by direction; ``n_later`` architectures are to come."""
+        if self.released is None and self.released_test is None:
+            return {}  # nothing to hold classifiers of real images against
         lists = [self.choice.pixels, self.judged.real.pixels]
         more = [] if self.released_test is None else [self.judged.release.pixels[self.tested.images]]
         from_real, from_released = [], []

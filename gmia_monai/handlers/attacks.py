@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _COSTS = {
     **{"utility": 120, "fidelity": 2, "release": 0.1},
 }
 _UNKNOWN_COST = 10.0
+_AFTER = {"fidelity": "utility"}  # what the one leaves decides which lines the other gives
 
 
 class AttackLines:
@@ -38,23 +39,32 @@ class AttackLines:
         fingerprint: hash of all that decides the figures.
         names: attacks of this run. Lines of others that earlier runs left under this fingerprint are kept.
         own: fingerprints of attacks that further facts decide, by name; each starts with ``fingerprint``.
+        facts: digits to put behind an attack's fingerprint, by its name: facts that may change while a run goes on.
     """
 
     def __init__(
-        self, output_dir: PathLike, fingerprint: str, names: Sequence[str], own: Mapping[str, str] | None = None
+        self,
+        output_dir: PathLike,
+        fingerprint: str,
+        names: Sequence[str],
+        own: Mapping[str, str] | None = None,
+        facts: Callable[[str], str] = lambda name: "",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.fingerprint = fingerprint
         self.names = list(names)
         self.own = dict(own or {})
+        self.facts = facts
 
     def path(self, name: str) -> Path:
         """Lines of one attack."""
-        return self.output_dir / "attacks" / f"{name}.{self.own.get(name, self.fingerprint)}.jsonl"
+        mark = self.own.get(name, self.fingerprint) + self.facts(name)
+        return self.output_dir / "attacks" / f"{name}.{mark}.jsonl"
 
     def pending(self) -> list[str]:
-        """Attacks that are not done."""
-        return [name for name in self.names if not self.path(name).is_file()]
+        """Attacks that are not done, and those that such a one may have changed the facts of when it is done."""
+        undone = {name for name in self.names if not self.path(name).is_file()}
+        return [name for name in self.names if name in undone or _AFTER.get(name) in undone]
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler."""

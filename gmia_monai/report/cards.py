@@ -2,7 +2,7 @@
 
 A colour is a verdict, and stands only where a high figure is known to be a failure. Two released images of one patient
 (T3) are meant to be alike under the policy ``pseudonymous``, and must not be under ``unlinkable``; what is found of
-membership has to be read beside what is found without the release.
+membership has to be read beside what is found without the release. Without an interval nothing is claimed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import number, who
+from gmia_monai.report.cells import FLOOR, number, who
 from gmia_monai.report.floor import floor_line
 from gmia_monai.report.html_cells import limits
 
@@ -34,6 +34,8 @@ Lines = Mapping[tuple[str, str | None], Result]
 def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
     """Title, value, tone (``good``, ``mid``, ``bad`` or none) and note of each card that there is a line for.
 
+    A threat model under which metadata alone were the worst attacker has none: no pixels were judged.
+
     Args:
         lines: by name and kind of negatives.
         policy: of the release, see :class:`gmia_monai.data.release.Release`.
@@ -41,7 +43,7 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
     cards = []
     for threat, title in THREATS.items():
         worst = _line(lines, f"verification_auc.{threat}.worst.v1", "matched")
-        if worst is not None:
+        if worst is not None and worst.extra.get("attacker") != FLOOR:
             said = None if threat != "T3" or policy == "unlinkable" else _LINKED.get(policy, _UNSTATED)
             note = f"worst attacker: {who(worst)}" + (f"; {said}" if said else "")
             cards.append(_card(title, worst, note, "" if said else _tone(worst)))
@@ -68,18 +70,17 @@ def _line(lines: Lines, name: str, negatives: str | None) -> Result | None:
 
 
 def _card(title: str, line: Result, note: str, tone: str, upper: bool = True) -> dict[str, str]:
-    high = f"; upper limit {_high(line):.3f}" if upper else ""
+    found = "without an interval" if line.high is None else limits(line)
+    high = f"; upper limit {line.high:.3f}" if upper and line.high is not None else ""
     return {
         "title": title,
         "value": number(line.value or 0.0),
         "tone": tone,
-        "note": f"AUC {limits(line)}{high}; {note}",
+        "note": f"AUC {found}{high}; {note}",
     }
 
 
-def _high(line: Result) -> float:
-    return line.high if line.high is not None else line.value or 0.0
-
-
 def _tone(line: Result) -> str:
-    return "good" if _high(line) <= AIM else "bad" if (line.value or 0.0) >= BAD else "mid"
+    if line.high is None:
+        return ""
+    return "good" if line.high <= AIM else "bad" if (line.value or 0.0) >= BAD else "mid"

@@ -48,7 +48,7 @@ def evaluation_report(
         path: the HTML file.
         figure_data: as :class:`gmia_monai.handlers.AttackLines` keeps it.
         settings: what else was set, for the last section; its ``policy``, the release's, decides how linked released
-            images are judged.
+            images are judged, and ``notes.<topic>`` stand under the headline, too.
         shown: real images and what was released for them, only where they may be shown; None: none are.
         figures_dir: folder for the pictures of the page as SVG files, too, in the place of those there; never images
             of ``shown``.
@@ -72,6 +72,7 @@ def evaluation_report(
         system=next(iter(systems)),
         profile=results[0].profile,
         headline=headline_cards(by_name, str((settings or {}).get("policy") or "")),
+        notes=_notes(settings or {}),
         aim=f"{AIM:.2f}",
         bad=f"{BAD:.2f}",
         sections=sections,
@@ -84,6 +85,12 @@ def evaluation_report(
     if figures_dir is not None:
         _write_figures(sections, Path(figures_dir))
     return path
+
+
+def _notes(settings: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Topic and text of each note of :func:`gmia_monai.evaluation.notes.case_notes` among flat settings."""
+    named = {key.removeprefix("notes."): text for key, text in settings.items() if key.startswith("notes.")}
+    return [(topic.replace("_", " "), str(text)) for topic, text in named.items() if text]
 
 
 def _unbroken(text: str) -> str:

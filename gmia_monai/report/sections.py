@@ -61,11 +61,15 @@ _RISKS = {
 
 def _plain_rows(lines: Sequence[Result]) -> list[list[str]]:
     """The last part of each name says what is particular to the line."""
-    kinds = {"patient_risk": "risk, ", "verification_auc_subgroup": "AUC, ", "verification_auc_budget_gain": "gain, "}
+    kinds = {"patient_risk": "risk, ", "verification_auc_subgroup": "AUC, "}
+    gains = {
+        "verification_auc_budget_gain": "gain of the last doubling of patients",
+        "verification_auc_updates_gain": "gain of the updates",
+    }
     rows = []
     for r in lines:
         figure, *parts = r.name.removesuffix(".v1").split(".")
-        label = kinds.get(figure, "") + _RISKS.get(parts[-1], parts[-1].replace("_", " "))
+        label = gains.get(figure) or kinds.get(figure, "") + _RISKS.get(parts[-1], parts[-1].replace("_", " "))
         rows.append([label, number(r), limits(r), f"{r.n_patients or 0:,}"])
     return rows
 
@@ -96,14 +100,15 @@ def _patients(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict
 
 
 def _budget(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    lines = _of(results, "verification_auc_budget")
+    lines = [*_of(results, "verification_auc_budget"), *_of(results, "verification_auc_updates_gain")]
     if not lines:
         return None
     caption = "AUC of the refitted attacker."
     pictures = _pictures(data, "budget", lambda curve: band_picture(curve, "training pairs", log=True), caption)
     note = (
         "Would an attacker with more releases win? The refitted attacker with an eighth, a quarter, a half and all of "
-        "the patients of A. A curve that still rises at its end says that the headline is no limit."
+        "the patients of A, and with all of them for three times the updates. A curve that still rises at its end "
+        "says that the headline is no limit."
     )
     header = ("part of the patients", "AUC", "95 %", "patients scored")
     return make_section("The attacker's budget", note, header, _plain_rows(lines), pictures)

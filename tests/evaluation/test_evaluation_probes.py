@@ -9,11 +9,14 @@ import pytest
 import torch
 from attack_cohorts import SIZE, judged, knowledge, real_images, released
 
-from gmia_monai.attacks.base import Judged
+from gmia_monai.attacks.base import Judged, TooLittleDataError
 from gmia_monai.data.release import Convergence
 from gmia_monai.errors import UsageError
+from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.classifiers import TransferRecipe
-from gmia_monai.evaluation.probes import SMALL_RECIPES, FidelityProbe, ReleaseProbe, TransferProbe
+from gmia_monai.evaluation.probes import SMALL_RECIPES, FidelityProbe, ReleaseProbe, TransferProbe, transfer_recipes
+from gmia_monai.evaluation.suite import attack_engine, member_fingerprints, run_attacks
+from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.networks import UtilityNet, save_network
@@ -49,7 +52,8 @@ def test_converged_images_are_counted_by_patient():
     )
     assert (line.low, line.high) == pytest.approx(expected[1:], abs=1e-6) and line.low < 0.4
     assert line.extra == {"mean_steps": 7.0, "settings": {"lr": 0.1}, "description": "in words"}
-    assert list(probe.score(plain, CONTEXT)) == []
+    with pytest.raises(TooLittleDataError, match="GM-U357"):
+        probe.score(plain, CONTEXT)
 
 
 def test_fidelity_takes_the_recorded_network_and_is_perfect_for_unchanged_images(models):
@@ -100,8 +104,9 @@ def test_training_on_the_release_itself_loses_nothing(tmp_path):
     probe = TransferProbe(training, tmp_path, [recipe], seeds=(0,), n_boot=5)
     known = knowledge("unchanged")
     probe.fit(known)
-    values = _values(probe.score(judged("unchanged"), CONTEXT))
-    assert values["utility_macro_auroc_loss.released_to_real.small.v1"] == 0.0
+    lines = probe.score(judged("unchanged"), CONTEXT)
+    assert _values(lines)["utility_macro_auroc_loss.released_to_real.small.v1"] == 0.0
+    assert all(line.extra["in_loss"] for line in lines)
     assert list(tmp_path.iterdir()), "kept for the next release"
 
 
@@ -116,3 +121,56 @@ def test_the_two_recipes_are_of_unlike_architectures():
     for recipe in SMALL_RECIPES:
         assert UtilityNet(2, recipe.architecture)(torch.rand(1, 1, SIZE * 2, SIZE * 2)).shape == (1, 2)
     assert len({recipe.architecture for recipe in SMALL_RECIPES}) == 2
+
+
+def test_the_first_recipe_is_of_the_network_in_the_loss(models, tmp_path):
+    assert transfer_recipes(None) == transfer_recipes(models) == SMALL_RECIPES
+    found = {}
+    for architecture in ("small_densenet", "densenet121"):
+        arguments = {"n_findings": 2, "architecture": architecture}
+        save_network(tmp_path / architecture / "utility.safetensors", UtilityNet(**arguments), arguments)
+        recipes = transfer_recipes(tmp_path / architecture)
+        found[architecture] = [recipe.architecture for recipe in recipes]
+        assert FidelityProbe.from_weights(tmp_path / architecture, 5).recipe == recipes[1]
+        assert len(TransferProbe(None, tmp_path, recipes).own_facts(knowledge("noise"))) == 8
+    assert found == {"small_densenet": ["small_densenet", "small"], "densenet121": ["densenet121", "small"]}
+    assert TransferProbe(None, tmp_path).own_facts(knowledge("noise")) == "", "as it was"
+
+
+def test_lines_of_the_first_recipe_alone_are_marked(tmp_path):
+    recipes = [TransferRecipe(name, steps=1, batch_size=8, validate_every=1) for name in ("small_densenet", "small")]
+    probe = TransferProbe(released(real_images("s", 60), "unchanged"), tmp_path, recipes, seeds=(0,), n_boot=5)
+    probe.fit(knowledge("unchanged"))
+    lines = probe.score(judged("unchanged"), CONTEXT)
+    marked = {line.name.split(".")[2] for line in lines if "in_loss" in line.extra}
+    assert marked == {"small_densenet"} != {line.name.split(".")[2] for line in lines}
+
+
+def test_fidelity_is_done_again_when_its_other_network_has_turned_up(tmp_path):
+    training = released(real_images("s", 60), "noise")
+    known = replace(knowledge("noise"), members=training)
+    case = Case(known, judged("noise"), "ab" * 32, "cd" * 32)
+    recipe = TransferRecipe("small_densenet", steps=2, batch_size=8, validate_every=1)
+    where = {"training": training, "cache_dir": tmp_path / "classifiers"}
+
+    def run(*names):
+        made = {
+            "utility": TransferProbe(recipes=[recipe], seeds=(0,), n_boot=5, **where),
+            "fidelity": FidelityProbe(n_boot=5, recipe=recipe, **where),
+        }
+        context = replace(CONTEXT, config_hash="ef" * 8)
+        engine = attack_engine(case, made, context)
+        lines = AttackLines(tmp_path / "out", "ef" * 8, names, member_fingerprints(case, "ef" * 8))
+        results = {line.name: line for line in run_attacks(engine, lines)}
+        return results, lines.pending()
+
+    alone, pending = run("fidelity")
+    assert "kid.other.v1" not in alone and pending == []
+    both, pending = run("utility", "fidelity")
+    assert both["kid.other.v1"].value > 0 and pending == []
+    assert both["kid.other.v1"].config_hash.startswith(alone["fidelity_psnr.v1"].config_hash)
+    assert both["kid.other.v1"].config_hash != alone["fidelity_psnr.v1"].config_hash
+    for path in (tmp_path / "classifiers").glob("*.safetensors"):
+        path.unlink()
+    again, _ = run("fidelity")
+    assert "kid.other.v1" not in again, "lines are those of the network that is there"

@@ -12,22 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attack_cohorts import SIZE, real_images
+from attack_cohorts import IMAGES_EACH, SIZE, knowledge, real_images, released
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from gmia_monai.anonymizers import Unchanged, UnitStore
 from gmia_monai.attacks import ATTACKS
+from gmia_monai.attacks.base import Judged
 from gmia_monai.cli import main as cli
 from gmia_monai.data.manifest import read_manifest
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation import suite
-from gmia_monai.evaluation.case import make_case, read_case
+from gmia_monai.evaluation.case import Case, make_case, read_case
 from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer, evaluate_release
 from gmia_monai.evaluation.read import read_real, read_release
 from gmia_monai.evaluation.suite import PROBES, attack_fingerprint, member_fingerprints
-from gmia_monai.metrics.results import read_results
+from gmia_monai.metrics.results import RunContext, read_results
 from gmia_monai.networks import IdentityNet, UtilityNet, save_network
+from gmia_monai.report.evaluation import report_handlers
 
 CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "evaluate.yaml"
 FAST = {"seeds": [0], "n_boot": 10, "refit": {"steps": 2, "patients": 4}, "train_steps": 2}
@@ -255,6 +257,22 @@ def test_a_release_without_the_attackers_roles_says_what_is_missing(case, tmp_pa
         _run(case, "unchanged", tmp_path / "out", links=links)
 
 
+def test_a_folder_does_not_say_how_it_was_made(case, tmp_path):
+    (line,) = _run(
+        case, "unchanged", tmp_path / "out", attacks=["release"], more_handlers=lambda *a: report_handlers(*a)
+    )
+    assert line.name == "release_left_out.v1" and line.value is None
+    assert "does not say how its images came out" in line.extra["reason"]
+    assert "<td>release</td>" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_fidelity_comes_after_utility_whatever_the_order(case, tmp_path):
+    found = make_case(read_manifest(case / "real" / "manifest.csv"), Unchanged(), SIZE)
+    assert list(suite.make_attacks(found, ["fidelity", "utility", "release"], ["metadata"])) == [
+        *("utility", "release", "fidelity")
+    ]
+
+
 def test_unknown_names_are_refused(case, tmp_path):
     with pytest.raises(UsageError, match="GM-U323"):
         _run(case, "unchanged", tmp_path, attacks=["rumour"])
@@ -316,3 +334,29 @@ def test_generated_and_k_to_one_releases_are_judged_by_what_makes_sense(case, tm
     assert (presence.extra["members"], presence.extra["non_members"]) == (4, 8)
     assert "auc_of_unreleased" in presence.extra
     assert any(name.startswith("memorised_share") for name in results)
+
+
+def test_patients_of_one_image_each_cost_what_needs_two_and_nothing_else(case, caplog):
+    def single(name: str) -> Judged:
+        real = real_images(name)
+        return released(real.take(np.arange(0, len(real), IMAGES_EACH)), "unchanged")
+
+    known = replace(knowledge("unchanged"), own=single("a"), choice=single("v"))
+    whole = Case(known, single("t"), "fingerprint")
+    names = ("retrieval", "verification", "linkability", "singling_out", "budget")
+    attackers = ("frozen", "adaptive_released", "fusion")
+    weights = [case / "models" / "arcface.safetensors"]
+    fast = {"seeds": (0,), "recipe": FAST["refit"], "n_boot": 10}
+    attacks = suite.make_attacks(whole, names, attackers, weights, **fast)
+    engine = suite.attack_engine(whole, attacks, RunContext("unchanged", "cxr64"))
+    found = {}
+    for name in names:
+        engine.run([name], max_epochs=1)
+        found[name] = [r.name for r in engine.state.output["results"]]
+    assert found["retrieval"] == ["retrieval_left_out.v1"]
+    for name, figure in (("verification", "verification_auc"), ("linkability", "linkability_f1")):
+        threat = "T2" if name == "verification" else "outer"
+        assert {f"{figure}.{threat}.frozen.v1", f"{figure}.{threat}.fusion.v1"} <= set(found[name])
+    assert "hidden_rate.T2.frozen.v1" in found["singling_out"]
+    assert not [name for of in found.values() for name in of if "adaptive_released" in name]
+    assert caplog.text.count("attacker adaptive_released, seed 0, is left out: too few patients on both sides") == 1

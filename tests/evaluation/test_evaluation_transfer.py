@@ -163,6 +163,48 @@ def test_a_generated_release_without_labels_teaches_nothing(folder):
     assert not any("real_to_released" in name for name in lines)
 
 
+def test_without_labels_of_either_release_nothing_is_trained(tmp_path, monkeypatch):
+    def never(*args, **more):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(classifiers, "train", never)
+    lines = lines_of("generated", "generated", tmp_path)
+    assert list(lines) == ["utility_macro_auroc_loss.released_to_real"]
+    assert "no labels" in lines["utility_macro_auroc_loss.released_to_real"].extra["reason"]
+
+
+@pytest.mark.parametrize(("wanted", "fast"), [(True, True), (True, False), (False, True)])
+def test_precision_is_that_of_recipe_and_device(tmp_path, monkeypatch, wanted, fast):
+    used = set()
+
+    class Spy(classifiers.AutocastInferer):
+        def __init__(self, enabled=True):
+            used.add(enabled)
+            super().__init__(enabled)
+
+    monkeypatch.setattr(classifiers, "AutocastInferer", Spy)
+    monkeypatch.setattr(classifiers, "computes_bfloat16", lambda device: fast)
+    monkeypatch.setattr(classifiers, "train", lambda *args, **more: args[4]())
+    learned = classifiers.LabelledImages(real(*V2).pixels, real(*V2).cohort.label_matrix(FINDINGS))
+    recipe = replace(RECIPE, bfloat16=wanted)
+    ClassifierStore(tmp_path, learned).probabilities(learned, recipe, 0, [learned.pixels])
+    assert used == {wanted and fast, False}, "logits that are kept are always float32"
+
+
+def test_a_classifier_is_kept_under_precision_and_version(tmp_path, monkeypatch):
+    learned = LabelledImages(real(*V2).pixels, real(*V2).cohort.label_matrix(FINDINGS))
+    store = ClassifierStore(tmp_path, learned)
+    path = lambda recipe=RECIPE: store.weights_path(learned, recipe, 0)  # noqa: E731
+    paths = [path(), path(replace(RECIPE, bfloat16=False))]
+    fast = classifiers.computes_bfloat16("cpu")
+    monkeypatch.setattr(classifiers, "computes_bfloat16", lambda device: not fast)
+    paths.append(path())
+    monkeypatch.setattr(classifiers, "computes_bfloat16", lambda device: fast)
+    assert path() == paths[0]
+    monkeypatch.setattr(classifiers, "_VERSION", classifiers._VERSION + 1)
+    assert len({*paths, path()}) == 4
+
+
 def test_an_image_without_a_source_among_joint_ones_is_left_out(folder):
     joint = release(real(*T), "pairs").release
     pixels = np.concatenate([joint.pixels, joint.pixels[:1]])

@@ -59,6 +59,21 @@ def test_an_attack_with_facts_of_its_own_has_its_own_fingerprint(tmp_path):
     assert [r.name for r in lines.finish()] == ["one.v1", "two.v1"], "once, not of both lists of members"
 
 
+def test_facts_that_change_while_a_run_goes_on_are_asked_for_anew(tmp_path):
+    facts = {"two": ""}
+    lines = AttackLines(tmp_path, "ab" * 8, ("one", "two"), {}, lambda name: facts.get(name, ""))
+    _run(lines)
+    assert lines.pending() == []
+    facts["two"] = "12345678"
+    assert lines.pending() == ["two"] and lines.path("two").name == f"two.{'ab' * 8}12345678.jsonl"
+
+
+def test_fidelity_is_not_done_before_utility_is(tmp_path):
+    _run(AttackLines(tmp_path, "ab" * 8, ("fidelity",)))
+    assert AttackLines(tmp_path, "ab" * 8, ("fidelity",)).pending() == []
+    assert AttackLines(tmp_path, "ab" * 8, ("utility", "fidelity")).pending() == ["utility", "fidelity"]
+
+
 def test_the_time_left_knows_what_attacks_cost(tmp_path, monkeypatch, caplog):
     names = ("presence", "verification", "release")
     lines, now = AttackLines(tmp_path, "ab" * 8, names), [0.0]

@@ -259,6 +259,7 @@ def test_tables_of_attacks_show_whom_v2_chose():
         _line("patient_risk.T1.worst.p95.v1", 0.97, "matched", chance=0.64),
         _line("verification_auc_budget.T1.1_of_2.v1", 0.7, "matched", training_pairs=1500.0),
         _line("verification_auc_budget_gain.T1.v1", 0.02, "matched"),
+        _line("verification_auc_updates_gain.T1.v1", 0.04, "matched"),
     ]
     page = systems_markdown(lines)
     [inner] = [t for t in _tables(page, "F1") if t["x"].startswith("0.7")]
@@ -271,6 +272,7 @@ def test_tables_of_attacks_show_whom_v2_chose():
     assert _rows(page, "95th percentile")["x"] == "0.970 [0.960, 0.980] (0.640)"
     assert _rows(page, "1/2")["x"] == "0.700 [0.690, 0.710] (1,500 pairs)"
     assert _rows(page, "gain of the last doubling")["x"].startswith("0.020")
+    assert _rows(page, "gain of the updates")["x"].startswith("0.040")
 
 
 def test_how_a_release_was_made_stands_where_a_line_says_it():
