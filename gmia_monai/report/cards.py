@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import FLOOR, number, who
+from gmia_monai.report.cells import FLOOR, number, takes_farthest, who
 from gmia_monai.report.floor import floor_line
 from gmia_monai.report.html_cells import limits
 
@@ -45,7 +45,8 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
         worst = _line(lines, f"verification_auc.{threat}.worst.v1", "matched")
         if worst is not None and worst.extra.get("attacker") != FLOOR:
             said = None if threat != "T3" or policy == "unlinkable" else _LINKED.get(policy, _UNSTATED)
-            note = f"worst attacker: {who(worst)}" + (f"; {said}" if said else "")
+            far = ", farthest match" if takes_farthest(lines, worst) else ""
+            note = f"worst attacker: {who(worst)}{far}" + (f"; {said}" if said else "")
             cards.append(_card(title, worst, note, "" if said else _tone(worst)))
     presence = _line(lines, "presence_auc.worst.v1", None)
     if presence is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "subgroup",
     "systems_of",
     "table",
+    "takes_farthest",
     "unsigned_zero",
     "who",
     "who_is_worst",
@@ -161,6 +162,19 @@ def who(result: Result) -> str:
     words = [result.extra.get("attacker", result.extra.get("signal")), result.extra.get("variant")]
     words.append(result.extra.get("statistic"))
     return " ".join(str(word) for word in words if word).replace("two_sided", "two-sided") or DASH
+
+
+def takes_farthest(lines: Lines, figure: Result) -> bool:
+    """Whether the signed attacker of a figure of verification takes the farthest match for the person: on V2 the sign
+    of its score turned out negative, for every seed."""
+    attacker, threat = figure.attacker, figure.name.split(".")[1]
+    if attacker in (None, "worst"):
+        attacker = figure.extra.get("attacker")
+    if figure.extra.get("variant", "signed") != "signed" or figure.name.startswith(_VARIANTS["two_sided"]):
+        return False
+    of_attacker = lines.get((f"verification_auc.{threat}.{attacker}.v1", figure.negatives))
+    signs = () if of_attacker is None else of_attacker.extra.get("signs", ())
+    return bool(signs) and all(sign < 0 for sign in signs)
 
 
 def subgroup(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import Lines, System, chosen_line, find, number, who
+from gmia_monai.report.cells import Lines, System, chosen_line, find, number, takes_farthest, who
 from gmia_monai.report.floor import floor_line
 
 __all__ = ["ATTACKERS", "HELD", "recovered"]
@@ -56,7 +56,7 @@ def _sentence(lines: Lines, threat: str, held: str) -> str:
         return ""
     floor = floor_line(lines, threat, "matched")
     beside = "" if floor is None else f"; metadata alone, in {_of_100(floor[0])}"
-    return f"{held}, an attacker who {_does(worst)} (`{who(worst)}`) is right in {_of_100(worst)}{beside}."
+    return f"{held}, an attacker who {_does(worst, lines)} (`{who(worst)}`) is right in {_of_100(worst)}{beside}."
 
 
 def _adaptive(lines: Lines, threat: str, held: str) -> str:
@@ -95,9 +95,11 @@ def _membership(lines: Lines) -> str:
     )
 
 
-def _does(worst: Result) -> str:
+def _does(worst: Result, lines: Lines | None = None) -> str:
     name = str(worst.extra.get("attacker"))
     does = ATTACKERS.get(name, f"is called {name}")
+    if lines is not None and takes_farthest(lines, worst):
+        return does + " and takes the farthest match"
     return does + (" and takes unlikeness for a sign, too," if worst.extra.get("variant") == "two_sided" else "")
 
 

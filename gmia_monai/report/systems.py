@@ -9,12 +9,27 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gmia_monai.metrics.results import Result
 from gmia_monai.report.alarm import alarm_parts
 from gmia_monai.report.attack_tables import section_parts
-from gmia_monai.report.cells import DASH, Columns, System, interval, line, number, row, systems_of, table, who
+from gmia_monai.report.cells import (
+    DASH,
+    Cell,
+    Columns,
+    Lines,
+    System,
+    find,
+    interval,
+    line,
+    number,
+    row,
+    systems_of,
+    table,
+    takes_farthest,
+    who,
+)
 from gmia_monai.report.floor import FLOOR_COLUMNS, FLOOR_NOTE
 from gmia_monai.report.making import making_parts
 from gmia_monai.report.page import write_page
@@ -72,11 +87,11 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         ]
     parts += [
         "## Who finds whom",
-        "T1, matched negatives: AUC of each attacker as it stands (signed), the same two-sided below it. Below 0.5 a "
-        "signed attacker finds people by taking the farthest match.",
-        table(systems, _attackers(results, "verification_auc"), always=True),
-        "Two-sided:",
-        table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
+        "T1, matched negatives: AUC of each attacker, signed; the same two-sided below it. The sign is chosen on V2: "
+        "(far) marks an attacker who takes the farthest match for the person, which finds who was pushed away too far.",
+        table(systems, _attackers(results, "verification_auc", _with_sign), always=True),
+        "Two-sided, by likelihood ratios, so that near and far both count:",
+        table(systems, _attackers(results, "verification_auc_two_sided", _without_sign), always=True),
     ]
     parts += [*utility_parts(systems), *alarm_parts(systems), *section_parts(systems)]
     parts += [*paper_parts(systems, results), *making_parts(systems), *_how(systems, results)]
@@ -154,10 +169,22 @@ def _patients(systems: Mapping[str, System]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _attackers(results: Sequence[Result], figure: str) -> Columns:
+def _attackers(results: Sequence[Result], figure: str, cell: Callable[[str], Cell]) -> Columns:
     prefix = f"{figure}.T1."
     names = dict.fromkeys(r.name.removeprefix(prefix).split(".")[0] for r in results if r.name.startswith(prefix))
-    return {name: line(f"{prefix}{name}.v1", "matched") for name in names if name != "worst"}
+    return {name: cell(f"{prefix}{name}.v1") for name in names if name != "worst"}
+
+
+def _without_sign(name: str) -> Cell:
+    return line(name, "matched")
+
+
+def _with_sign(name: str) -> Cell:
+    def cell(lines: Lines) -> str:
+        found = find(lines, name, "matched")
+        return DASH if found is None else interval(found) + (" (far)" if takes_farthest(lines, found) else "")
+
+    return cell
 
 
 # -- how it was judged ----------------------------------------------------------------------------------------------

@@ -320,3 +320,15 @@ def test_tables_of_the_other_attacks():
 def test_every_attacker_of_the_suite_is_described():
     pixels = {name for name in ATTACKERS if name != "metadata"}
     assert pixels <= set(plain_words.ATTACKERS)
+
+
+def test_an_attacker_who_takes_the_farthest_match_is_marked():
+    turned = _line("verification_auc.T1.frozen.v1", 0.93, "matched", "frozen", signs=[-1.0, -1.0])
+    mixed = _line("verification_auc.T1.snn.v1", 0.55, "matched", "snn", signs=[-1.0, 1.0])
+    worst = _line("verification_auc.T1.worst.v1", 0.93, "matched", "worst", attacker="frozen", variant="signed")
+    page = systems_markdown([turned, mixed, worst])
+    assert _rows(page, "frozen") == {"x": "0.930 [0.920, 0.940] (far)"}
+    assert _rows(page, "snn") == {"x": "0.550 [0.540, 0.560]"}
+    assert "optimised against and takes the farthest match (`frozen signed`)" in page
+    both_sides = replace(worst, extra=worst.extra | {"variant": "two_sided"})
+    assert "and takes the farthest match (" not in systems_markdown([turned, both_sides])
