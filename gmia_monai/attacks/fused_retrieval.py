@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
 from gmia_monai.attacks.base import Judged
@@ -39,19 +39,28 @@ class FusedSearch:
 
         self._weighed = CrossFitted(learn, pairs.same, pairs.patient_first, pairs.patient_second)
 
-    def scores(self, judged: Judged, direction: str) -> Float64[np.ndarray, "n n"]:
+    def scores(
+        self, judged: Judged, direction: str, queries: Int[np.ndarray, "q"] | None = None
+    ) -> Float64[np.ndarray, "q n"]:
         """Of each query with each image of the gallery, by position; on V2 itself by weights that have not seen the
         patient of the query.
 
         Args:
             judged: a release, one to one.
             direction: ``released_in_real`` or ``real_in_released``.
+            queries: positions of the images that are looked for; None: all.
         """
-        columns = []
+        columns, n = [], len(judged.real)
+        asked = np.arange(n) if queries is None else queries
         for attacker in self._attackers:
-            found = attacker.compare_all(*attacker.embeddings(judged))
-            columns.append((found if direction == "released_in_real" else found.T).ravel())
-        evidence, n = np.stack(columns, axis=1), len(judged.real)
+            released, real = attacker.embeddings(judged)
+            if direction == "released_in_real":
+                found = attacker.compare_all(released[asked], real)
+            else:
+                found = attacker.compare_all(released, real[asked]).T
+            columns.append(found.ravel())
+        evidence = np.stack(columns, axis=1)
         if judged is not self._choice:
-            return self._weighed.all(evidence).reshape(n, n)
-        return self._weighed.left_out(evidence, np.repeat(judged.real.cohort.patient_index, n)).reshape(n, n)
+            return self._weighed.all(evidence).reshape(len(asked), n)
+        patients = np.repeat(judged.real.cohort.patient_index[asked], n)
+        return self._weighed.left_out(evidence, patients).reshape(len(asked), n)

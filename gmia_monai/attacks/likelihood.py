@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter1d
 
-from gmia_monai.errors import UsageError
+from gmia_monai.attacks.base import TooLittleDataError
 
 __all__ = ["LikelihoodRatio", "expected_calibration_error"]
 
@@ -43,7 +43,9 @@ class LikelihoodRatio:
         self._n_patients = n_patients
         weights = np.ones(len(scores)) if weights is None else weights
         if min(same.sum(), (~same).sum()) < 2:
-            raise UsageError("GM-U315", "a likelihood ratio needs pairs of both kinds", got=f"{same.sum()} positive")
+            raise TooLittleDataError(
+                "GM-U315", "a likelihood ratio needs pairs of both kinds", got=f"{same.sum()} positive"
+            )
         spread = float(np.std(scores)) or 1.0
         self.grid = np.linspace(scores.min() - spread / 2, scores.max() + spread / 2, _GRID)
         densities = [self._density(scores[kind], weights[kind]) for kind in (same, ~same)]

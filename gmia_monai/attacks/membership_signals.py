@@ -88,9 +88,11 @@ class Pool:
 
     @classmethod
     def of(cls, parts: Sequence[Judged]) -> Pool:
-        """All released images of the parts."""
+        """All released images of the parts; a release that several parts hold, as where images have no sources, counts
+        once."""
         made_from: dict[str, list[int]] = {}
         place = 0
+        parts = list({part.release.content_hash: part for part in parts}.values())
         for part in parts:
             names = part.real.cohort.patients
             for patients in part.release.source_patients(part.real.cohort):

@@ -3,8 +3,9 @@
 The attacker holds one real image of each patient, and looks how near the release comes to it: the largest similarity to
 any released image, and how far that is above what other real images reach, since some images are near to everything.
 Where a system inverts identity, a patient's own released images are the farthest: the same is asked of the negative
-similarity, and V2 says for each statistic which direction tells more. ``fusion`` weighs both statistics of all
-attackers on V2. Members and non-members: :mod:`gmia_monai.attacks.presence_cases`.
+similarity, and V2 says for each statistic which direction tells more. ``fused_pairs`` does so with the evidence of all
+attackers on each pair of images, weighed on V2 as for retrieval; ``fusion`` weighs both statistics of all of these on
+V2. Members and non-members: :mod:`gmia_monai.attacks.presence_cases`.
 
 An attacker that has itself learned from images of the generator's training patients embeds them otherwise than those of
 strangers, and would tell them apart by noise. In generated releases the similarities of each image held are therefore
@@ -21,8 +22,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
-from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels
+from gmia_monai.attacks.base import AttackerKnowledge, Judged, Pixels, TooLittleDataError
 from gmia_monai.attacks.folds import CrossFitted
+from gmia_monai.attacks.fused_retrieval import FusedSearch
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.presence_cases import PresenceCase, halves, presence_case
 from gmia_monai.attacks.seeds import checked_seeds, embedding_attackers
@@ -38,7 +40,7 @@ __all__ = ["PresenceAttack", "presence_scores"]
 
 _STATISTICS = ("largest", "standardised")
 _DIRECTIONS = (1.0, -1.0)
-_FUSION = "fusion"
+_FUSION, _FUSED_PAIRS = "fusion", "fused_pairs"
 _FALSE_POSITIVES = 0.01
 # Twenty statistics that see much the same, and some hundred patients: the penalty is to be felt.
 _INVERSE_PENALTY = 0.1
@@ -100,6 +102,7 @@ class PresenceAttack:
         self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self._fitted: dict[str, list[EmbeddingAttacker]] = {}
+        self._searches: list[FusedSearch] = []
         self._knowledge: AttackerKnowledge | None = None
         self._members: tuple[RealImages | None, RealImages | None] = (None, None)
         self._chosen: dict[tuple[str, str], _Chosen] = {}
@@ -117,7 +120,8 @@ class PresenceAttack:
         self._members = (None, None) if knowledge.members is None else halves(knowledge.members.real)
         case = presence_case(knowledge.choice, self._members[0])
         self._fitted = embedding_attackers(self.attackers, self.seeds, knowledge)
-        found = self._statistics(knowledge.choice.release.pixels[case.images], case)
+        self._searches = self._fused_searches(knowledge.choice)
+        found = self._statistics(knowledge.choice.release.pixels[case.images], case, knowledge.choice)
         self._chosen = {
             (name, statistic): _choose([table[:, k] for table in found], case.member)
             for k, (name, statistic) in enumerate(self._columns)
@@ -143,7 +147,7 @@ class PresenceAttack:
             raise UsageError("GM-U311", "the presence attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         case = presence_case(judged, self._members[1])
-        found = self._scored(self._statistics(judged.release.pixels[case.images], case))
+        found = self._scored(self._statistics(judged.release.pixels[case.images], case, judged))
         unreleased = {}
         if judged.release.kind == "generated":
             unreleased = self._of_others(self._knowledge.choice.real.pixels, case)
@@ -174,7 +178,17 @@ class PresenceAttack:
 
     @property
     def _columns(self) -> list[tuple[str, str]]:
-        return [(name, statistic) for name in self._fitted for statistic in _STATISTICS]
+        names = [*self._fitted, *([_FUSED_PAIRS] if self._searches else [])]
+        return [(name, statistic) for name in names for statistic in _STATISTICS]
+
+    def _fused_searches(self, choice: Judged) -> list[FusedSearch]:
+        """All attackers of a seed as one; none where there is one alone, or no pairs on which to weigh them."""
+        if len(self._fitted) < 2 or choice.release.kind != "one_to_one":
+            return []
+        try:
+            return [FusedSearch(of_seed, choice) for of_seed in zip(*self._fitted.values(), strict=True)]
+        except TooLittleDataError:
+            return []
 
     def _worst(self) -> tuple[str, str]:
         """What found most on V2."""
@@ -182,13 +196,18 @@ class PresenceAttack:
         best = max(alone, key=lambda key: alone[key])
         return (_FUSION, "") if self._fused_auc > alone[best] else best
 
-    def _statistics(self, released: Pixels, case: PresenceCase) -> list[Float64[np.ndarray, "p k 2"]]:
+    def _statistics(
+        self, released: Pixels, case: PresenceCase, judged: Judged | None = None
+    ) -> list[Float64[np.ndarray, "p k 2"]]:
         """For each seed: of each patient each statistic of each attacker in either direction."""
         tables = []
         for i in range(len(self.seeds)):
             columns = []
-            for fitted in self._fitted.values():
-                similarity = _similarity(fitted[i], released, case)
+            similarities = [_similarity(fitted[i], released, case) for fitted in self._fitted.values()]
+            if self._searches:
+                assert judged is not None
+                similarities.append(_together(self._searches[i], judged, case))
+            for similarity in similarities:
                 both = [presence_scores(direction * similarity, case.own) for direction in _DIRECTIONS]
                 columns += [np.stack([found[statistic] for found in both], axis=1) for statistic in _STATISTICS]
             tables.append(np.stack(columns, axis=1))
@@ -268,6 +287,12 @@ def _similarity(attacker: EmbeddingAttacker, released: Pixels, case: PresenceCas
     if case.of_one_sort:
         return similarity
     return (similarity - similarity.mean(axis=0)) / np.maximum(similarity.std(axis=0), 1e-12)
+
+
+def _together(search: FusedSearch, judged: Judged, case: PresenceCase) -> Float[np.ndarray, "r p"]:
+    """Log odds of each released image that is attacked and each image held; on V2 by weights of other patients."""
+    sources = judged.release.only_source()[case.images]
+    return search.scores(judged, "real_in_released", case.held_at)[:, sources].T
 
 
 def _mean_auc(per_seed: Sequence[Float[np.ndarray, "p"]], member: Bool[np.ndarray, "p"]) -> float:

@@ -40,6 +40,7 @@ class PresenceCase:
     Attributes:
         patients: identifiers of the patients that are asked for.
         held: the real image that the attacker holds of each, in [0, 1].
+        held_at: its position among the real images that are judged; empty for a generated release.
         member: whether the patient is among the sources of ``images``, or was one that the generator learned from.
         images: positions of the released images that are attacked.
         own: whether a released image was made from the very image held; those pairs are not looked at.
@@ -49,6 +50,7 @@ class PresenceCase:
 
     patients: tuple[str, ...]
     held: Pixels
+    held_at: Int[np.ndarray, "h"]
     member: Bool[np.ndarray, "p"]
     images: Int[np.ndarray, "r"]
     own: Bool[np.ndarray, "r p"]
@@ -98,6 +100,7 @@ def _sourced_case(judged: Judged, seed: int) -> PresenceCase:
     return PresenceCase(
         tuple(cohort.patients[p] for p in asked),
         judged.real.pixels[[held[p] for p in asked]],
+        np.array([held[p] for p in asked], dtype=np.int64),
         np.array([p in present for p in asked], dtype=bool),
         np.array(images, dtype=np.int64),
         own,
@@ -139,6 +142,7 @@ def _generated_case(judged: Judged, members: RealImages | None, seed: int) -> Pr
     return PresenceCase(
         sum((side.cohort.patients for side in sides), ()),
         np.concatenate([side.pixels[h] for side, h in zip(sides, held, strict=True)]),
+        np.zeros(0, dtype=np.int64),
         np.repeat([True, False], n),
         np.arange(len(judged.release)),
         np.zeros((len(judged.release), sum(n)), dtype=bool),

@@ -21,6 +21,7 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
+from gmia_monai.evaluation.kinds import of_one_kind
 from gmia_monai.evaluation.links import Links
 from gmia_monai.evaluation.read import (
     ReleasedLabels,
@@ -35,6 +36,9 @@ from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index
 
 __all__ = ["Case", "make_case", "read_case"]
+
+Anonymize = Callable[[Float32[np.ndarray, "n 1 h w"], int], Float32[np.ndarray, "n 1 h w"]]
+"""The system, from images and a seed to images."""
 
 _log = logging.getLogger(__name__)
 MIN_PATIENTS = 2
@@ -75,6 +79,7 @@ def read_case(
     n_members: int = 3000,
     device: str = "cpu",
     labels: PathLike | None = None,
+    anonymizer: ImageAnonymizer | None = None,
 ) -> Case:
     """Reads real and released images and deals them out by role; first whatever can be refused without an image.
 
@@ -98,11 +103,13 @@ def read_case(
         device: where the frozen encoder runs.
         labels: findings that are released with the images, as :func:`gmia_monai.evaluation.read.read_labels` takes
             them.
+        anonymizer: the system that made the release, for the attackers ``owner`` and ``owner_fresh``; None: nobody
+            holds it.
 
     Raises:
         UsageError: ``GM-U322`` where a role has no released image; ``GM-U320``, ``GM-U321`` as :func:`read_release`;
             ``GM-U358`` where most released images of a role have sources outside of it, too; ``GM-U371`` for labels;
-            ``GM-U307`` for an unknown policy.
+            ``GM-U307`` for an unknown policy; ``GM-U376`` as :func:`gmia_monai.evaluation.kinds.of_one_kind`.
         ManifestError: a shared patient, or a role with too few.
     """
     Release(system, np.empty((0, 1, 1, 1), dtype=np.float32), (), policy)  # refuses the policy now
@@ -131,7 +138,9 @@ def read_case(
         purpose: Judged(images, read_release(images.cohort, released, image_size, found, system, policy, said))
         for purpose, images in real.items()
     }
-    return replace(_case(training, parts, models_dir, device), notes=notes)
+    parts, of_kinds = of_one_kind(parts, role_of)
+    held = (None, "") if anonymizer is None else (_anonymize_by(anonymizer), anonymizer.fingerprint)
+    return replace(_case(training, parts, models_dir, device, *held), notes=notes | of_kinds)
 
 
 def make_case(
@@ -169,11 +178,14 @@ def make_case(
     for purpose, images in real.items():
         _log.info("%s: %d images for %s", anonymizer.name, len(images), purpose)
         parts[purpose] = Judged(images, anonymizer.anonymize(images, seed, store))
+    return _case(training, parts, models_dir, device, _anonymize_by(anonymizer, store), anonymizer.fingerprint)
 
-    def anonymize(pixels: Float32[np.ndarray, "n 1 h w"], another: int) -> Float32[np.ndarray, "n 1 h w"]:
-        return anonymizer.anonymize_pixels(pixels, another, store)[0]
 
-    return _case(training, parts, models_dir, device, anonymize, anonymizer.fingerprint)
+def _anonymize_by(anonymizer: ImageAnonymizer, store: UnitStore | None = None) -> Anonymize:
+    def anonymize(pixels: Float32[np.ndarray, "n 1 h w"], seed: int) -> Float32[np.ndarray, "n 1 h w"]:
+        return anonymizer.anonymize_pixels(pixels, seed, store)[0]
+
+    return anonymize
 
 
 def _cohorts(
@@ -201,12 +213,19 @@ def _read_parts(cohorts: Mapping[str, Cohort], image_size: int) -> tuple[RealIma
 def _left_out(
     cohort: Cohort, cohorts: Mapping[str, Cohort], role_of: Mapping[str, str], links: Links, handles: set[str]
 ) -> dict[str, str]:
-    """Notes of links that lead to nothing, to images that are not there and into several roles at once.
+    """Notes of released images without a link, of links that lead to nothing, to images that are not there and into
+    several roles at once.
 
     Raises:
         UsageError: ``GM-U358`` where more than half of a role's released images with several sources are lost so.
     """
     notes, absent, mixed = {}, [], []
+    unlinked = len(handles - links.sources.keys())
+    if unlinked:
+        notes["unlinked"] = (
+            f"{unlinked} of {len(handles)} released images have no row in the links, and nothing is judged of them: "
+            "figures are of those alone that the links name"
+        )
     if links.unresolved:
         notes["unresolved"] = (
             f"{links.unresolved} of {len(links.sources)} handles are left out: a source of theirs is not among the "
@@ -250,7 +269,7 @@ def _case(
     parts: Mapping[str, Judged],
     models_dir: PathLike | None,
     device: str,
-    anonymize: Callable[[Float32[np.ndarray, "n 1 h w"], int], Float32[np.ndarray, "n 1 h w"]] | None = None,
+    anonymize: Anonymize | None = None,
     anonymizer: str = "",
 ) -> Case:
     frozen = None if models_dir is None else NetworkEmbedder(load_recorded(models_dir, "identity"), device=device)

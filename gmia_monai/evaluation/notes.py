@@ -39,8 +39,9 @@ def case_notes(
         )
     if not release.policy:
         notes["policy"] = (
-            "none given: released images of a patient are not averaged as those of one pseudonym, and nothing says "
-            "whether T3 is meant to be high (pseudonymous) or has to be at chance (unlinkable)"
+            "none given: released images of a patient are averaged as if one pseudonym stood above them, which is the "
+            "harder case, and nothing says whether T3 is meant to be high (pseudonymous) or has to be at chance "
+            "(unlinkable)"
         )
     side = case.judged.real.pixels.shape[-1]
     unlike = {name: size for name, size in trained_sizes(weights).items() if size != side}

@@ -1,8 +1,9 @@
 """The cards at the head of the report: the worst case of each threat model, of presence and of membership.
 
-A colour is a verdict, and stands only where a high figure is known to be a failure. Two released images of one patient
-(T3) are meant to be alike under the policy ``pseudonymous``, and must not be under ``unlinkable``; what is found of
-membership has to be read beside what is found without the release. Without an interval nothing is claimed.
+A colour is a verdict, and stands only where a high figure is known to be a failure; green only where an aim was set
+(T1, and T3 of unlinkable releases). Two released images of one patient (T3) are meant to be alike under the policy
+``pseudonymous``, and must not be under ``unlinkable``; what is found of membership has to be read beside what is found
+without the release. Without an interval nothing is claimed.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
             said = None if threat != "T3" or policy == "unlinkable" else _LINKED.get(policy, _UNSTATED)
             far = ", farthest match" if takes_farthest(lines, worst) else ""
             note = f"worst attacker: {who(worst)}{far}" + (f"; {said}" if said else "")
-            cards.append(_card(title, worst, note, "" if said else _tone(worst)))
+            cards.append(_card(title, worst, note, "" if said else _tone(worst, None if threat == "T2" else AIM)))
     presence = _line(lines, "presence_auc.worst.v1", None)
     if presence is not None:
-        cards.append(_card("Among the sources? (presence)", presence, f"by {who(presence)}", _tone(presence)))
+        cards.append(_card("Among the sources? (presence)", presence, f"by {who(presence)}", _tone(presence, None)))
     membership = _line(lines, "membership_auc.worst.v1", None)
     if membership is not None:
         without = membership.extra.get("auc_without_release")
@@ -81,7 +82,8 @@ def _card(title: str, line: Result, note: str, tone: str, upper: bool = True) ->
     }
 
 
-def _tone(line: Result) -> str:
+def _tone(line: Result, aim: float | None) -> str:
+    """Green where an aim was set for the figure, and is met."""
     if line.high is None:
         return ""
-    return "good" if line.high <= AIM else "bad" if (line.value or 0.0) >= BAD else "mid"
+    return "good" if aim is not None and line.high <= aim else "bad" if (line.value or 0.0) >= BAD else "mid"

@@ -146,6 +146,7 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
             ("EER", "equal_error_rate", "matched"),
             ("TAR, 1 %", "tar_at_far_1pct", "matched"),
             ("TAR, 0.1 %", "tar_at_far_0_1pct", "matched"),
+            ("TAR, 0.1 %, random", "tar_at_far_0_1pct", "random"),
             ("calibration error", "calibration_error", "matched"),
         ]
         rows: list[list[str]] = []

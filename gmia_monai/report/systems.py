@@ -202,7 +202,8 @@ def _how(systems: Mapping[str, System], results: Sequence[Result]) -> list[str]:
         rows.append(row([label, *cells]))
     return [
         "## How it was judged",
-        "Attackers learn on A, are chosen on V2 and judged on T, on which nothing is chosen. Several numbers in a "
+        "Attackers learn on A, are chosen on V2 and judged on T, on which nothing is chosen. The suite's default is "
+        "300 updates a refit and 500 resamples. Several numbers in a "
         "cell: parts of the lines were made with each, see the commands. Members: images of the system's training "
         "patients, at most; 0: no attack on membership and no training on the release.",
         "\n".join(rows),

@@ -78,6 +78,12 @@ def test_a_pool_knows_who_an_image_was_made_from():
     assert Pool.of([Judged(real, Release("g", real.pixels[:2], ((), ())))]).made_from == {}
 
 
+def test_a_release_that_several_roles_hold_counts_once():
+    drawn = real_images("s", 4).pixels
+    parts = [Judged(real_images(name, 4), Release("g", drawn, ((),) * len(drawn))) for name in "mavt"]
+    assert len(Pool.of(parts).pixels) == len(drawn)
+
+
 def test_images_drawn_from_a_pool_keep_whom_they_were_made_from():
     pool = Pool.of([released(real_images("a", 4), "noise", seed=1), released(real_images("v", 4), "noise", seed=2)])
     few = pool.drawn(9, 3)

@@ -267,8 +267,29 @@ def test_all_attackers_together_find_more_than_each():
     alone = [r.value for name, r in table.items() if name.startswith("presence_auc") and r.attacker in ("one", "other")]
     fused, worst = table["presence_auc.fusion.v1"], table["presence_auc.worst.v1"]
     assert len(alone) == 4 and fused.value > max(alone) + 0.02
-    assert worst.value == fused.value and worst.extra["attacker"] == "fusion" and worst.extra["statistic"] == "all"
-    assert fused.attacker == "fusion" and fused.extra["n_statistics"] == 4
+    assert fused.attacker == "fusion" and fused.extra["n_statistics"] == 6
+    pairs = table["presence_auc.largest.fused_pairs.v1"]
+    assert pairs.attacker == "fused_pairs" and pairs.value > max(alone) + 0.02, "evidence is joined pair by pair"
+    assert worst.value in (fused.value, pairs.value) and worst.extra["attacker"] in ("fusion", "fused_pairs")
+
+
+def test_evidence_of_pairs_is_that_of_the_image_held_and_of_each_released_one():
+    known, judged_case = AttackerKnowledge(real_images("s", 16), _large("a"), _large("v"), flat), _large("t")
+    attack = PresenceAttack(AttackerPool({"one": _Half, "other": _OtherHalf}), (0,), 10)
+    attack.fit(known)
+    case = presence_case(judged_case)
+    [table] = attack._statistics(judged_case.release.pixels[case.images], case, judged_case)
+    odds = attack._searches[0].scores(judged_case, "real_in_released")
+    largest = table[:, attack._columns.index(("fused_pairs", "largest")), 0]
+    for p, at in enumerate(case.held_at.tolist()):
+        np.testing.assert_array_equal(judged_case.real.pixels[at], case.held[p])
+        seen = [odds[at, i] for row, i in enumerate(case.images.tolist()) if not case.own[row, p]]
+        assert largest[p] == pytest.approx(max(seen))
+
+
+def test_one_attacker_alone_has_no_one_to_be_joined_with():
+    table = _table(knowledge("unchanged"), judged("unchanged"))
+    assert not [name for name in table if "fused_pairs" in name]
 
 
 def test_attackers_that_know_nothing_do_not_win_together_on_v2():
@@ -278,7 +299,7 @@ def test_attackers_that_know_nothing_do_not_win_together_on_v2():
     attack = PresenceAttack(AttackerPool(makers), (0,), 10)
     attack.fit(known)
     case = presence_case(known.choice)
-    [table] = attack._statistics(known.choice.release.pixels[case.images], case)
+    [table] = attack._statistics(known.choice.release.pixels[case.images], case, known.choice)
     assert roc_auc(attack._fused[0].all(table), case.member) > 0.8
     assert attack._fused_auc < 0.75
     lines = {r.name: r for r in attack.score(judged("unchanged"), RunContext("x", "p"))}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gmia_monai.anonymizers import Noise
 from gmia_monai.data.manifest import read_manifest
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation import case as module
@@ -112,6 +113,18 @@ def test_handles_may_have_dots(tmp_path):
     assert {len(part) for part in _sources(hospital.read()).values()} == {4}
 
 
+def test_attackers_may_hold_the_system_behind_a_folder(tmp_path):
+    hospital = Hospital(tmp_path)
+    hospital.release(hospital.one_to_one())
+    plain, held = hospital.read(), hospital.read(anonymizer=Noise())
+    assert plain.knowledge.anonymize is None and plain.fingerprint != held.fingerprint
+    assert held.knowledge.anonymize is not None
+    pixels = held.judged.real.pixels
+    again = [held.knowledge.anonymize(pixels, seed) for seed in (1, 1, 2)]
+    assert again[0].shape == pixels.shape and np.array_equal(again[0], again[1])
+    assert not np.array_equal(again[0], again[2])
+
+
 # -- several sources ---------------------------------------------------------------------------------------------------
 def _pairs(hospital: Hospital, names: str) -> list[tuple[str, str]]:
     """Released images of two: image i of the first and of the second patient of a role."""
@@ -160,6 +173,24 @@ def test_images_made_from_several_roles_are_counted_and_too_many_refused(tmp_pat
         hospital.read()
 
 
+def test_a_few_images_of_several_sources_do_not_decide_the_attacks(tmp_path):
+    hospital = Hospital(tmp_path, n=3)
+    links = hospital.one_to_one()
+    second = next(h for h, k in links if k == "t0/view1.png")
+    hospital.release([*links, (second, "t0/view2.png")])
+    found = hospital.read()
+    assert found.judged.release.kind == "one_to_one" and len(found.judged.release) == 5
+    assert ("t0/view1.png",) not in _sources(found)["judged"]
+    assert "left out since most have one: 1 of 6 of role T" in found.notes["several_sources"]
+
+
+def test_roles_of_different_kinds_are_refused(tmp_path):
+    hospital = Hospital(tmp_path, n=6)
+    hospital.release([*hospital.one_to_one("av"), *_pairs(hospital, "t")])
+    with pytest.raises(UsageError, match="GM-U376 .*A one_to_one, V2 one_to_one, T k_to_one"):
+        hospital.read()
+
+
 # -- what is not there -------------------------------------------------------------------------------------------------
 def test_absent_images_are_counted_by_role_and_members_may_lack(tmp_path):
     hospital = Hospital(tmp_path)
@@ -169,6 +200,17 @@ def test_absent_images_are_counted_by_role_and_members_may_lack(tmp_path):
     found = hospital.read()
     assert found.knowledge.members is None and len(found.judged.release) == 2
     assert "2 of 4 linked images of role T, 4 of 4 linked images of role S;" in found.notes["absent"]
+
+
+def test_released_images_without_a_link_are_said(tmp_path):
+    hospital = Hospital(tmp_path)
+    links = hospital.one_to_one()
+    hospital.release(links)
+    assert "unlinked" not in hospital.read().notes
+    _table(tmp_path / "release.links.csv", [("handle", "image"), *[row for row in links if row[1] != "t0/view1.png"]])
+    found = hospital.read()
+    assert len(found.judged.release) == 3
+    assert found.notes["unlinked"].startswith("1 of 16 released images have no row in the links")
 
 
 def test_a_role_that_is_judged_must_have_images(tmp_path, monkeypatch):

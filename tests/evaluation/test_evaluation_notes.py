@@ -43,7 +43,7 @@ def test_a_release_without_links_or_policy_says_what_is_lost(caplog):
     notes = case_notes(_case("", linked=False))
     assert set(notes) == {"links", "policy"}
     assert "verification" in notes["links"] and "no headline" in notes["links"] and "--links" in notes["links"]
-    assert "T3" in notes["policy"]
+    assert "T3" in notes["policy"] and "are averaged as if one pseudonym stood above them" in notes["policy"]
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 

@@ -70,6 +70,11 @@ def test_the_tone_follows_the_upper_limit(tmp_path):
         )
         page = evaluation_report([line], tmp_path / "r.html").read_text()
         assert f'<b class="{tone}">{value:.3f}</b>' in page
+        for name, negatives in (("verification_auc.T2.worst.v1", "matched"), ("presence_auc.worst.v1", None)):
+            other = replace(line, name=name, negatives=negatives)
+            page = evaluation_report([other], tmp_path / "r.html").read_text()
+            shown = "mid" if tone == "good" else tone  # no aim was set for these
+            assert f'<b class="{shown}">{value:.3f}</b>' in page
 
 
 def test_without_an_interval_a_card_claims_nothing(tmp_path):

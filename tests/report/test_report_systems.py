@@ -332,3 +332,20 @@ def test_an_attacker_who_takes_the_farthest_match_is_marked():
     assert "optimised against and takes the farthest match (`frozen signed`)" in page
     both_sides = replace(worst, extra=worst.extra | {"variant": "two_sided"})
     assert "and takes the farthest match (" not in systems_markdown([turned, both_sides])
+
+
+def test_rates_that_matched_negatives_are_too_few_for_are_of_random_ones():
+    worst = _line("verification_auc.T1.worst.v1", 0.93, "matched", "worst", attacker="frozen", variant="signed")
+    page = systems_markdown([worst, _line("tar_at_far_0_1pct.T1.frozen.v1", 0.53, "random", "frozen")])
+    assert _rows(page, "TAR at FAR 0.1 %") == {"x": "–"}
+    assert _rows(page, "TAR at FAR 0.1 %, random") == {"x": "0.530 [0.520, 0.540]"}
+
+
+def test_that_more_updates_find_more_is_said_where_it_is_shown():
+    worst = _line("verification_auc.T1.worst.v1", 0.8, "matched", "worst", attacker="frozen", variant="signed")
+    gain = _line("verification_auc_updates_gain.T1.v1", 0.03, "matched", "adaptive_cross")
+    assert "with three times the updates, `adaptive_cross` is right in 3 more of 100." in systems_markdown(
+        [worst, gain]
+    )
+    none = replace(gain, low=-0.01)
+    assert "times the updates, `adaptive_cross`" not in systems_markdown([worst, none])
