@@ -319,7 +319,7 @@ def coverage(name: str, simulations: int, context: RunContext) -> Result:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the settings; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--simulations", type=int, default=400)
+    parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--output", type=Path, default=Path("bundle/docs/results/intervals.jsonl"))
     options = parser.parse_args(arguments)

@@ -40,7 +40,9 @@ NOTES = {
     "releases with planted copies of training images: what the attacks have to find, for they cannot ring on unchanged "
     "images.",
     "Coverage of the intervals": "How often a nominal 95 % interval holds the truth, by simulation of clustered data. "
-    "The intervals of these shares are Wilson's, over the simulated data sets.",
+    "The intervals of these shares are Wilson's, over the simulated data sets. Rates of one class near 0 or 1 "
+    "(`class_rate_at_a_bound`) are conservative: limits there are Wilson's of the patients, whose images are not all "
+    "alike.",
 }
 
 
