@@ -203,7 +203,7 @@ class PresenceAttack:
         tables = []
         for i in range(len(self.seeds)):
             columns = []
-            similarities = [_similarity(fitted[i], released, case) for fitted in self._fitted.values()]
+            similarities = [_similarity(fitted[i], released, case, judged) for fitted in self._fitted.values()]
             if self._searches:
                 assert judged is not None
                 similarities.append(_together(self._searches[i], judged, case))
@@ -280,7 +280,12 @@ def _resampled(
     return np.array(found)
 
 
-def _similarity(attacker: EmbeddingAttacker, released: Pixels, case: PresenceCase) -> Float[np.ndarray, "r p"]:
+def _similarity(
+    attacker: EmbeddingAttacker, released: Pixels, case: PresenceCase, judged: Judged | None
+) -> Float[np.ndarray, "r p"]:
+    if judged is not None and judged.release.kind == "one_to_one":  # other attacks have embedded these images already
+        of_sources, of_real = attacker.embeddings(judged)
+        return attacker.compare_all(of_sources[judged.release.only_source()[case.images]], of_real[case.held_at])
     if attacker.embed_released is None or attacker.embed_real is None:
         raise UsageError("GM-U311", f"attacker {attacker.name} has not been fitted")
     similarity = attacker.compare_all(attacker.embed_released(released), attacker.embed_real(case.held))
