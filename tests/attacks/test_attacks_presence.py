@@ -270,7 +270,7 @@ def test_all_attackers_together_find_more_than_each():
     assert fused.attacker == "fusion" and fused.extra["n_statistics"] == 6
     pairs = table["presence_auc.largest.fused_pairs.v1"]
     assert pairs.attacker == "fused_pairs" and pairs.value > max(alone) + 0.02, "evidence is joined pair by pair"
-    assert worst.value in (fused.value, pairs.value) and worst.extra["attacker"] in ("fusion", "fused_pairs")
+    assert worst.extra["attacker"] in ("fusion", "fused_pairs") and worst.value > max(alone) + 0.02
 
 
 def test_evidence_of_pairs_is_that_of_the_image_held_and_of_each_released_one():
