@@ -323,7 +323,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--output", type=Path, default=Path("bundle/docs/results/intervals.jsonl"))
     options = parser.parse_args(arguments)
-    context = RunContext("simulation", "none", command="python scripts/check_intervals.py")
+    command = f"python scripts/check_intervals.py --simulations {options.simulations}"
+    context = RunContext("simulation", "none", command=command)
     for name in options.settings:
         line = coverage(name, options.simulations, context)
         append_results(options.output, [line])

@@ -121,7 +121,7 @@ class PresenceAttack:
         case = presence_case(knowledge.choice, self._members[0])
         self._fitted = embedding_attackers(self.attackers, self.seeds, knowledge)
         self._searches = self._fused_searches(knowledge.choice)
-        found = self._statistics(knowledge.choice.release.pixels[case.images], case, knowledge.choice)
+        found = self._statistics(knowledge.choice, case)
         self._chosen = {
             (name, statistic): _choose([table[:, k] for table in found], case.member)
             for k, (name, statistic) in enumerate(self._columns)
@@ -147,7 +147,7 @@ class PresenceAttack:
             raise UsageError("GM-U311", "the presence attack has not been fitted")
         self._knowledge.refuse_overlap(judged)
         case = presence_case(judged, self._members[1])
-        found = self._scored(self._statistics(judged.release.pixels[case.images], case, judged))
+        found = self._scored(self._statistics(judged, case))
         unreleased = {}
         if judged.release.kind == "generated":
             unreleased = self._of_others(self._knowledge.choice.real.pixels, case)
@@ -196,17 +196,15 @@ class PresenceAttack:
         best = max(alone, key=lambda key: alone[key])
         return (_FUSION, "") if self._fused_auc > alone[best] else best
 
-    def _statistics(
-        self, released: Pixels, case: PresenceCase, judged: Judged | None = None
-    ) -> list[Float64[np.ndarray, "p k 2"]]:
-        """For each seed: of each patient each statistic of each attacker in either direction."""
+    def _statistics(self, released: Judged | Pixels, case: PresenceCase) -> list[Float64[np.ndarray, "p k 2"]]:
+        """For each seed: of each patient each statistic of each attacker in either direction, in a release or in
+        images that take its place."""
         tables = []
         for i in range(len(self.seeds)):
             columns = []
-            similarities = [_similarity(fitted[i], released, case, judged) for fitted in self._fitted.values()]
-            if self._searches:
-                assert judged is not None
-                similarities.append(_together(self._searches[i], judged, case))
+            similarities = [_similarity(fitted[i], released, case) for fitted in self._fitted.values()]
+            if self._searches and isinstance(released, Judged):
+                similarities.append(_together(self._searches[i], released, case))
             for similarity in similarities:
                 both = [presence_scores(direction * similarity, case.own) for direction in _DIRECTIONS]
                 columns += [np.stack([found[statistic] for found in both], axis=1) for statistic in _STATISTICS]
@@ -280,15 +278,14 @@ def _resampled(
     return np.array(found)
 
 
-def _similarity(
-    attacker: EmbeddingAttacker, released: Pixels, case: PresenceCase, judged: Judged | None
-) -> Float[np.ndarray, "r p"]:
-    if judged is not None and judged.release.kind == "one_to_one":  # other attacks have embedded these images already
-        of_sources, of_real = attacker.embeddings(judged)
-        return attacker.compare_all(of_sources[judged.release.only_source()[case.images]], of_real[case.held_at])
+def _similarity(attacker: EmbeddingAttacker, released: Judged | Pixels, case: PresenceCase) -> Float[np.ndarray, "r p"]:
+    if isinstance(released, Judged) and released.release.kind == "one_to_one":  # embedded by other attacks already
+        of_sources, of_real = attacker.embeddings(released)
+        return attacker.compare_all(of_sources[released.release.only_source()[case.images]], of_real[case.held_at])
     if attacker.embed_released is None or attacker.embed_real is None:
         raise UsageError("GM-U311", f"attacker {attacker.name} has not been fitted")
-    similarity = attacker.compare_all(attacker.embed_released(released), attacker.embed_real(case.held))
+    pixels = released.release.pixels[case.images] if isinstance(released, Judged) else released
+    similarity = attacker.compare_all(attacker.embed_released(pixels), attacker.embed_real(case.held))
     if case.of_one_sort:
         return similarity
     return (similarity - similarity.mean(axis=0)) / np.maximum(similarity.std(axis=0), 1e-12)

@@ -159,6 +159,18 @@ class Release:
             )
         return np.array([source[0] for source in self.sources], dtype=np.int64)
 
+    def take(self, index: Int[np.ndarray, "m"] | Sequence[int]) -> Release:
+        """Some of the images, in the order of ``index``."""
+        index = np.asarray(index, dtype=np.int64)
+        found = self.convergence
+        return replace(
+            self,
+            pixels=self.pixels[index],
+            sources=tuple(self.sources[i] for i in index.tolist()),
+            labels=None if self.labels is None else self.labels[index],
+            convergence=found and replace(found, converged=found.converged[index], steps=found.steps[index]),
+        )
+
     def with_pixels(self, pixels: Float32[np.ndarray, "n 1 h w"], system: str | None = None) -> Release:
         """The same sources with other pixels; for controls."""
         return replace(self, pixels=pixels, system=self.system if system is None else system, convergence=None)

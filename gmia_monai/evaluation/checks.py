@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from gmia_monai.attacks import ATTACKS
 from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.read import release_files
-from gmia_monai.evaluation.suite import PROBES
+from gmia_monai.evaluation.suite import checked_attacks
 from gmia_monai.typing import PathLike
 
 __all__ = ["MIN_SIDE", "check_device", "check_folder", "check_judgement", "check_release"]
@@ -58,10 +57,7 @@ def check_judgement(
         UsageError: ``GM-U323`` an attack, ``GM-U319`` an attacker that is none, ``GM-U373`` a device, ``GM-U374`` a
             folder, ``GM-U375`` a number of patients to show that cannot be used.
     """
-    known = ("release", *ATTACKS, *PROBES[1:])
-    unknown = [name for name in attacks or () if name not in known]
-    if unknown:
-        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
+    checked_attacks(attacks)
     make_attackers(list(attackers or ()))
     if show_images < 0:
         raise UsageError("GM-U375", "fewer than no images to show", got=show_images, expected="0 or more")

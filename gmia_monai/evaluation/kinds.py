@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool
 
 from gmia_monai.attacks.base import Judged
-from gmia_monai.data.release import Release
 from gmia_monai.errors import UsageError
 
 __all__ = ["of_one_kind"]
@@ -37,7 +34,7 @@ def of_one_kind(parts: Mapping[str, Judged], role_of: Mapping[str, str]) -> tupl
         several = np.array([len(sources) > 1 for sources in part.release.sources], dtype=bool)
         if several.any() and 2 * several.sum() < len(several):
             lost.append(f"{several.sum()} of {len(several)} of role {role_of[purpose]}")
-            part = Judged(part.real, _only(part.release, ~several))
+            part = Judged(part.real, part.release.take(np.flatnonzero(~several)))
         kept[purpose] = part
     kinds = {role_of[purpose]: part.release.kind for purpose, part in kept.items()}
     if len(set(kinds.values())) > 1:
@@ -53,15 +50,3 @@ def of_one_kind(parts: Mapping[str, Judged], role_of: Mapping[str, str]) -> tupl
     return kept, {
         "several_sources": f"released images with several sources, left out since most have one: {', '.join(lost)}"
     }
-
-
-def _only(release: Release, mask: Bool[np.ndarray, "n"]) -> Release:
-    """Some of the images of a release."""
-    found = release.convergence
-    return replace(
-        release,
-        pixels=release.pixels[mask],
-        sources=tuple(sources for sources, keep in zip(release.sources, mask, strict=True) if keep),
-        labels=None if release.labels is None else release.labels[mask],
-        convergence=found and replace(found, converged=found.converged[mask], steps=found.steps[mask]),
-    )

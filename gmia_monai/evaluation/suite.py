@@ -48,6 +48,7 @@ __all__ = [
     "attack_fingerprint",
     "attacker_weights",
     "attackers_left_out",
+    "checked_attacks",
     "make_attacks",
     "member_fingerprints",
     "run_attacks",
@@ -105,13 +106,9 @@ def make_attacks(
     Raises:
         UsageError: ``GM-U323`` for an attack that is none, ``GM-U319`` for such an attacker.
     """
-    known = ("release", *ATTACKS, *PROBES[1:])
-    names = list(known) if names is None else list(names)
+    names = checked_attacks(names)
     if case.judged.release.convergence is not None and "release" not in names:
         names = ["release", *names]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
     names.sort(key=lambda name: name == "fidelity")  # whose second network utility trains
     frozen = [] if models_dir is None else attacker_weights(models_dir, "identity")
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
@@ -142,6 +139,19 @@ def make_attacks(
         ),
     }
     return {name: makers[name]() for name in names}
+
+
+def checked_attacks(names: Sequence[str] | None) -> list[str]:
+    """Names of attacks and probes; None: all.
+
+    Raises:
+        UsageError: ``GM-U323`` for one that is none.
+    """
+    known = ("release", *ATTACKS, *PROBES[1:])
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise UsageError("GM-U323", "unknown attack", got=", ".join(unknown), expected=", ".join(known))
+    return list(known if names is None else names)
 
 
 def attacker_weights(models_dir: PathLike | None, stem: str) -> list[Path]:

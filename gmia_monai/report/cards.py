@@ -46,12 +46,14 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
         worst = _line(lines, f"verification_auc.{threat}.worst.v1", "matched")
         if worst is not None and worst.extra.get("attacker") != FLOOR:
             said = None if threat != "T3" or policy == "unlinkable" else _LINKED.get(policy, _UNSTATED)
-            far = ", farthest match" if takes_farthest(lines, worst) else ""
-            note = f"worst attacker: {who(worst)}{far}" + (f"; {said}" if said else "")
-            cards.append(_card(title, worst, note, "" if said else _tone(worst, None if threat == "T2" else AIM)))
+            note = f"worst attacker: {_who(lines, worst)}" + (f"; {said}" if said else "")
+            tone = "" if said else _tone(worst, None if threat == "T2" else AIM)
+            cards.append(_card(title, worst, note, tone))
     presence = _line(lines, "presence_auc.worst.v1", None)
     if presence is not None:
-        cards.append(_card("Among the sources? (presence)", presence, f"by {who(presence)}", _tone(presence, None)))
+        cards.append(
+            _card("Among the sources? (presence)", presence, f"by {_who(lines, presence)}", _tone(presence, None))
+        )
     membership = _line(lines, "membership_auc.worst.v1", None)
     if membership is not None:
         without = membership.extra.get("auc_without_release")
@@ -64,6 +66,10 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
         beside = "".join(f"; {threat}: {number(found[0].value or 0)}" for threat, found in others if found is not None)
         cards.append(_card("Floor: metadata alone", line, f"T1, no pixels, {variant}{beside}", "", upper=False))
     return cards
+
+
+def _who(lines: Lines, worst: Result) -> str:
+    return who(worst) + (", farthest match" if takes_farthest(lines, worst) else "")
 
 
 def _line(lines: Lines, name: str, negatives: str | None) -> Result | None:

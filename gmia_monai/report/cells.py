@@ -165,8 +165,10 @@ def who(result: Result) -> str:
 
 
 def takes_farthest(lines: Lines, figure: Result) -> bool:
-    """Whether the signed attacker of a figure of verification takes the farthest match for the person: on V2 the sign
-    of its score turned out negative, for every seed."""
+    """Whether the attacker of a figure of verification, signed, or of presence takes the farthest image for the
+    person: on V2 the sign of its score turned out negative for every seed, or that direction told more."""
+    if figure.name.startswith("presence_"):
+        return figure.extra.get("direction") == -1.0
     attacker, threat = figure.attacker, figure.name.split(".")[1]
     if attacker in (None, "worst"):
         attacker = figure.extra.get("attacker")

@@ -6,14 +6,12 @@ The card is written by people; only what stands between the two marks is replace
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from gmia_monai.errors import GmiaError, UsageError
-from gmia_monai.metrics.results import Result, read_results
+from gmia_monai.errors import UsageError
+from gmia_monai.metrics.results import Result
 from gmia_monai.report.cells import Columns, line, systems_of, table, who
+from gmia_monai.report.page import renew_page
 
 __all__ = ["BEGIN", "END", "card_with_figures", "main"]
 
@@ -55,25 +53,7 @@ def card_with_figures(card: str, results: Sequence[Result], command: str = "") -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: reads result lines, renews the part of the card."""
-    from gmia_monai.dicom.atomic import atomic_path  # its room loads Pillow
-
-    parser = argparse.ArgumentParser(prog="python -m gmia_monai.report.model_card", description=__doc__)
-    parser.add_argument("results", type=Path, help="a .jsonl file or a folder of them")
-    parser.add_argument("card", type=Path, help="the Markdown page with the two marks")
-    options = parser.parse_args(arguments)
-    command = f"python -m gmia_monai.report.model_card {options.results.as_posix()} {options.card.as_posix()}"
-    try:
-        results = read_results(options.results)
-        if not options.card.is_file():
-            raise UsageError("GM-U336", "there is no card", got=options.card.name)
-        text = card_with_figures(options.card.read_text(encoding="utf-8"), results, command)
-    except GmiaError as error:
-        sys.stderr.write(f"{error}\n")
-        return int(error.exit_code)
-    with atomic_path(options.card) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{options.card.name}: {len(results)} results\n")
-    return 0
+    return renew_page("gmia_monai.report.model_card", __doc__, card_with_figures, arguments)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def recovered(systems: Mapping[str, System]) -> list[str]:
 
 
 def _paragraph(lines: Lines) -> str:
-    sentences = [f(lines, threat, held) for threat, held in HELD.items() for f in (_sentence, _adaptive)]
-    sentences.insert(2, _more_updates(lines))
+    sentences = [f(lines, threat, held) for threat, held in HELD.items() for f in (_sentence, _adaptive, _more_updates)]
     sentences += [_presence(lines), _membership(lines)]
     sentences = [sentence for sentence in sentences if sentence]
     return " ".join([*sentences, _papers(lines)]).strip() if sentences else ""
@@ -75,9 +74,9 @@ def _adaptive(lines: Lines, threat: str, held: str) -> str:
     )
 
 
-def _more_updates(lines: Lines) -> str:
+def _more_updates(lines: Lines, threat: str, held: str) -> str:
     """Said where an attacker who learns longer has been shown to find more."""
-    gain = find(lines, "verification_auc_updates_gain.T1.v1", "matched")
+    gain = find(lines, f"verification_auc_updates_gain.{threat}.v1", "matched")
     if gain is None or gain.low is None or gain.low <= 0:
         return ""
     return (
@@ -92,7 +91,7 @@ def _presence(lines: Lines) -> str:
         return ""
     return (
         "Asked which of two patients is among the sources of the release, given another image of both, an attacker "
-        f"who {_does(worst)} (`{who(worst)}`) is right in {_of_100(worst)}."
+        f"who {_does(worst, lines)} (`{who(worst)}`) is right in {_of_100(worst)}."
     )
 
 
@@ -108,10 +107,10 @@ def _membership(lines: Lines) -> str:
     )
 
 
-def _does(worst: Result, lines: Lines | None = None) -> str:
+def _does(worst: Result, lines: Lines) -> str:
     name = str(worst.extra.get("attacker"))
     does = ATTACKERS.get(name, f"is called {name}")
-    if lines is not None and takes_farthest(lines, worst):
+    if takes_farthest(lines, worst):
         return does + " and takes the farthest match"
     return does + (" and takes unlikeness for a sign, too," if worst.extra.get("variant") == "two_sided" else "")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from gmia_monai.metrics.results import Result
 from gmia_monai.report.alarm import alarm_parts
@@ -89,9 +89,9 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "## Who finds whom",
         "T1, matched negatives: AUC of each attacker, signed; the same two-sided below it. The sign is chosen on V2: "
         "(far) marks an attacker who takes the farthest match for the person, which finds who was pushed away too far.",
-        table(systems, _attackers(results, "verification_auc", _with_sign), always=True),
+        table(systems, _attackers(results, "verification_auc"), always=True),
         "Two-sided, by likelihood ratios, so that near and far both count:",
-        table(systems, _attackers(results, "verification_auc_two_sided", _without_sign), always=True),
+        table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
     ]
     parts += [*utility_parts(systems), *alarm_parts(systems), *section_parts(systems)]
     parts += [*paper_parts(systems, results), *making_parts(systems), *_how(systems, results)]
@@ -169,14 +169,10 @@ def _patients(systems: Mapping[str, System]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _attackers(results: Sequence[Result], figure: str, cell: Callable[[str], Cell]) -> Columns:
+def _attackers(results: Sequence[Result], figure: str) -> Columns:
     prefix = f"{figure}.T1."
     names = dict.fromkeys(r.name.removeprefix(prefix).split(".")[0] for r in results if r.name.startswith(prefix))
-    return {name: cell(f"{prefix}{name}.v1") for name in names if name != "worst"}
-
-
-def _without_sign(name: str) -> Cell:
-    return line(name, "matched")
+    return {name: _with_sign(f"{prefix}{name}.v1") for name in names if name != "worst"}
 
 
 def _with_sign(name: str) -> Cell:

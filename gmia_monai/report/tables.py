@@ -60,7 +60,7 @@ def results_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "rate is 0 or 1), percentiles for the rest (`gmia_monai/metrics/intervals.py`), unless a topic says otherwise. "
         "Roles and pairs: evaluation protocol v1. How often the test role was looked at, and which targets were "
         "missed: the model card. What attackers find in releases, and whether each attack rings on unchanged images "
-        "and is silent on noise and on shuffled patients: [systems.md](systems.md).",
+        "and is silent where nothing is left to find: [systems.md](systems.md).",
     ]
     for topic in (*TOPICS, *SYSTEMS, OTHER):
         chosen = [result for result in results if _topic(result) == topic]

@@ -278,7 +278,7 @@ def test_evidence_of_pairs_is_that_of_the_image_held_and_of_each_released_one():
     attack = PresenceAttack(AttackerPool({"one": _Half, "other": _OtherHalf}), (0,), 10)
     attack.fit(known)
     case = presence_case(judged_case)
-    [table] = attack._statistics(judged_case.release.pixels[case.images], case, judged_case)
+    [table] = attack._statistics(judged_case, case)
     odds = attack._searches[0].scores(judged_case, "real_in_released")
     largest = table[:, attack._columns.index(("fused_pairs", "largest")), 0]
     for p, at in enumerate(case.held_at.tolist()):
@@ -299,7 +299,7 @@ def test_attackers_that_know_nothing_do_not_win_together_on_v2():
     attack = PresenceAttack(AttackerPool(makers), (0,), 10)
     attack.fit(known)
     case = presence_case(known.choice)
-    [table] = attack._statistics(known.choice.release.pixels[case.images], case, known.choice)
+    [table] = attack._statistics(known.choice, case)
     assert roc_auc(attack._fused[0].all(table), case.member) > 0.8
     assert attack._fused_auc < 0.75
     lines = {r.name: r for r in attack.score(judged("unchanged"), RunContext("x", "p"))}

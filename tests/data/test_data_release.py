@@ -65,5 +65,19 @@ def test_convergence_is_of_each_image_and_of_these_pixels():
         Release("x", PIXELS[:2], ((0,), (1,)), convergence=found)
 
 
+def test_taken_images_keep_their_sources_labels_and_convergence():
+    found = Convergence(np.array([True, False, True]), np.array([5, 6, 7]), {"lr": 0.1})
+    labels = np.array([[0.0], [1.0], [2.0]])
+    known = {"labels": labels, "findings": ("Mass",), "convergence": found}
+    release = Release("x", PIXELS, ((0,), (1, 3), (2,)), "pseudonymous", **known)
+    taken = release.take([2, 1])
+    np.testing.assert_array_equal(taken.pixels, PIXELS[[2, 1]])
+    assert taken.sources == ((2,), (1, 3)) and taken.policy == "pseudonymous" and taken.findings == ("Mass",)
+    assert taken.labels.tolist() == [[2.0], [1.0]]
+    assert taken.convergence.converged.tolist() == [True, False] and taken.convergence.steps.tolist() == [7, 6]
+    assert taken.convergence.settings == {"lr": 0.1}
+    assert len(Release("x", PIXELS, ((), (), ())).take([]).pixels) == 0
+
+
 def test_the_repr_names_nobody():
     assert "t0" not in repr(REAL) and "t0" not in repr(Release("x", PIXELS, ((0,), (1,), (2,))))

@@ -142,6 +142,15 @@ def test_mixed_releases_are_named_and_two_lines_for_one_cell_are_refused():
         systems_markdown([*lines, replace(lines[1], seed=1)])
 
 
+def test_two_lines_for_one_cell_end_the_command_with_their_code(tmp_path, capsys):
+    lines = _lines("a", 0.8)
+    append_results(tmp_path / "lines.jsonl", lines)
+    with (tmp_path / "lines.jsonl").open("a") as file:
+        file.write(replace(lines[1], seed=1).to_json() + "\n")
+    assert main([str(tmp_path / "lines.jsonl"), str(tmp_path / "page.md")]) == 2
+    assert capsys.readouterr().err.startswith("GM-U335") and not (tmp_path / "page.md").exists()
+
+
 def test_versions_of_the_suite_are_not_mixed_in_silence():
     new, old = (
         [replace(r, extra={**r.extra, **v}) for r in _lines(*of)]
@@ -349,3 +358,11 @@ def test_that_more_updates_find_more_is_said_where_it_is_shown():
     )
     none = replace(gain, low=-0.01)
     assert "times the updates, `adaptive_cross`" not in systems_markdown([worst, none])
+
+
+@pytest.mark.parametrize(("direction", "said"), [(-1.0, True), (1.0, False), (None, False)])
+def test_presence_by_the_farthest_image_is_said(direction, said):
+    extra = {"attacker": "frozen", "variant": "standardised"} | ({} if direction is None else {"direction": direction})
+    page = systems_markdown([*_lines("x", 0.8), _line("presence_auc.worst.v1", 0.7, who="worst", **extra)])
+    [sentence] = [s for s in page.split(". ") if s.startswith("Asked which of two patients")]
+    assert ("takes the farthest match" in sentence) == said
