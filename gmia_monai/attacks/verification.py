@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
@@ -164,7 +165,11 @@ class VerificationAttack:
     ) -> list[Result]:
         chosen = self._of_seeds(name, threat, negatives)
         extras: dict[str, dict[str, object]] = {
-            "verification_auc": {"signs": [c.sign for c in chosen], "auc_on_choice": [round(c.auc, 6) for c in chosen]},
+            "verification_auc": {
+                "signs": [c.sign for c in chosen],
+                "auc_on_choice": [round(c.auc, 6) for c in chosen],
+                **self._refits(name),
+            },
             "verification_auc_two_sided": {"auc_on_choice": [round(c.auc_two_sided, 6) for c in chosen]},
             "equal_error_rate": {},
         }
@@ -186,6 +191,13 @@ class VerificationAttack:
             self._line(f"{figure}.{threat}.{name}.v1", interval, negatives, name, pairs, context, extras.get(figure))
             for figure, interval in zip(figures, intervals, strict=True)
         ]
+
+    def _refits(self, name: str) -> dict[str, object]:
+        """What is to be known of a refitted attacker: its updates, and of which seeds none of them helped."""
+        refits = [a for s in self.seeds if isinstance(a := self._fitted[name, s], AdaptiveAttacker)]
+        if not refits:
+            return {}
+        return {"updates": refits[0].recipe.steps, "kept_start": [attacker.kept_start for attacker in refits]}
 
     def _worst(self, threat: str) -> tuple[str, str, float]:
         """The attacker of pixels and variant with the highest AUC on V2, averaged over seeds, and that AUC."""

@@ -42,6 +42,7 @@ from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, sha256_of
 
 __all__ = [
+    "ATTACK_VERSIONS",
     "SUITE_VERSION",
     "AttackEngine",
     "attack_engine",
@@ -57,7 +58,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-SUITE_VERSION = 4  # raised whenever an attack, an interval or a utility figure changes what it means
+SUITE_VERSION = 4  # raised whenever pairs, intervals or most attacks change what they mean
+ATTACK_VERSIONS = {"verification": 5, "linkability": 5, "budget": 5}  # of an attack that alone has changed since
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
@@ -298,7 +300,8 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
 
     def facts(name: str) -> str:
         of_attack = getattr(attacks.get(name), "own_facts", None)
-        return "" if of_attack is None else str(of_attack(case.knowledge))
+        version = f"{ATTACK_VERSIONS[name]:02x}" if name in ATTACK_VERSIONS else ""
+        return version + ("" if of_attack is None else str(of_attack(case.knowledge)))
 
     def left_out(name: str, reason: str, shared: RunContext) -> dict[str, Any]:
         _log.warning("attack %s is left out: %s", name, reason)
@@ -314,7 +317,8 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
     def process(engine: Engine, name: str) -> dict[str, Any]:
         _log.info("attack %s", name)
         mark = own.get(name, context.config_hash)
-        shared = replace(context, config_hash=None if mark is None else mark + facts(name))
+        version = context.suite_version and ATTACK_VERSIONS.get(name, context.suite_version)
+        shared = replace(context, config_hash=mark and mark + facts(name), suite_version=version)
         if name in unfit:
             return left_out(name, unfit[name], shared)
         attack = attacks[name]

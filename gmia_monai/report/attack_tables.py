@@ -105,6 +105,13 @@ def _highest_subgroup(lines: Lines) -> str:
     return f"{part}: {interval(highest)} ({len(found)} asked)"
 
 
+def _years(part: str) -> Cell:
+    def show(result: Result) -> str:
+        return f"{interval(result)} ({result.n_patients})"
+
+    return line(f"verification_auc_years.T1.worst.{part}.v1", "matched", show=show)
+
+
 def _risk(part: str) -> Cell:
     return line(f"patient_risk.T1.worst.{part}.v1", "matched", show=_beside("chance"))
 
@@ -234,12 +241,13 @@ SECTIONS = (
     ),
     Section(
         "Years between two images, and the tail",
-        "T1, the attacker of the headline, matched negatives: does time hide a person? Below it the patients who are "
-        "found most easily; the risk of a patient is the chance that one of their pairs outscores a pair of two "
+        "T1, the attacker of the headline, matched negatives: does time hide a person? In brackets the patients for "
+        "whom there are strangers with as many years between the images. Below it the patients who are found most "
+        "easily; the risk of a patient is the chance that one of their pairs outscores a pair of two "
         "people, and brackets hold what chance gives. The subgroup is the highest of all that were asked, so some of "
         "it is luck.",
         {
-            "": {p.replace("_", " "): line(f"verification_auc_years.T1.worst.{p}.v1", "matched") for p in _YEARS},
+            "": {p.replace("_", " "): _years(p) for p in _YEARS},
             "Patients and subgroups:": {
                 "median risk": _risk("median"),
                 "95th percentile": _risk("p95"),
@@ -251,11 +259,12 @@ SECTIONS = (
     ),
     Section(
         "The attacker's budget",
-        "T1 AUC of `adaptive_cross`, matched negatives, with parts of the patients of A to learn from, and what the "
-        "last doubling brought; then all of them with three times the updates, and what these brought. A gain above 0 "
-        "says that the headline is no limit.",
+        "T1 AUC of the refitted attacker that was best on V2, matched negatives, with parts of the patients of A to "
+        "learn from, and what the last doubling brought; then all of them with three times the updates, and what these "
+        "brought. A gain above 0 says that the headline is no limit.",
         {
             "": {
+                "attacker": line("verification_auc_budget.T1.1_of_1.v1", "matched", show=lambda r: str(r.attacker)),
                 **{f"1/{part}" if part > 1 else "all": _budget(f"1_of_{part}") for part in (8, 4, 2, 1)},
                 "gain of the last doubling": line("verification_auc_budget_gain.T1.v1", "matched"),
                 "three times the updates": _budget("3_times_the_updates"),

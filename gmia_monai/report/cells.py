@@ -179,6 +179,12 @@ def takes_farthest(lines: Lines, figure: Result) -> bool:
     return bool(signs) and all(sign < 0 for sign in signs)
 
 
+def kept_start(figure: Result) -> bool:
+    """Whether the attacker of a figure of verification was refitted, and is, for every seed, what it was before."""
+    kept = figure.extra.get("kept_start", ())
+    return str(figure.attacker).startswith("adaptive") and bool(kept) and all(kept)
+
+
 def subgroup(name: str) -> str:
     """A subgroup of lines of utility in words, e.g. ``age_40_59``."""
     return name.replace("40_59", "40_to_59").replace("60_up", "60_or_more").replace("_", " ")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.cells import Lines, System, chosen_line, find, number, takes_farthest, who
+from gmia_monai.report.cells import Lines, System, chosen_line, find, kept_start, number, takes_farthest, who
 from gmia_monai.report.floor import floor_line
 
 __all__ = ["ATTACKERS", "HELD", "recovered"]
@@ -67,10 +67,11 @@ def _adaptive(lines: Lines, threat: str, held: str) -> str:
     if worst is None or chosen is None or worst.extra.get("attacker") in _ADAPTIVE:
         return ""
     found, variant = chosen
+    helped = ", though no update helped it" if kept_start(found) else ""
     found = replace(found, extra=found.extra | {"attacker": found.attacker, "variant": variant})
     return (
         f"The best single attacker that adapts to the system, on releases of other people (`{who(found)}`), is right "
-        f"in {_of_100(found)}."
+        f"in {_of_100(found)}{helped}."
     )
 
 
@@ -80,7 +81,7 @@ def _more_updates(lines: Lines, threat: str, held: str) -> str:
     if gain is None or gain.low is None or gain.low <= 0:
         return ""
     return (
-        "This is no limit: with three times the updates, `adaptive_cross` is right in "
+        f"This is no limit: with three times the updates, `{gain.attacker}` is right in "
         f"{_hundredths(gain.value or 0.0)} more of 100."
     )
 

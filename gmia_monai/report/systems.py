@@ -22,6 +22,7 @@ from gmia_monai.report.cells import (
     System,
     find,
     interval,
+    kept_start,
     line,
     number,
     row,
@@ -88,7 +89,9 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
     parts += [
         "## Who finds whom",
         "T1, matched negatives: AUC of each attacker, signed; the same two-sided below it. The sign is chosen on V2: "
-        "(far) marks an attacker who takes the farthest match for the person, which finds who was pushed away too far.",
+        "(far) marks an attacker who takes the farthest match for the person, which finds who was pushed away too far; "
+        "(start) a refit of which no update brought more on V2 than where it began: the network as it was, its scores "
+        "turned, or behind linear maps.",
         table(systems, _attackers(results, "verification_auc"), always=True),
         "Two-sided, by likelihood ratios, so that near and far both count:",
         table(systems, _attackers(results, "verification_auc_two_sided"), always=True),
@@ -132,22 +135,26 @@ def _profiles(systems: Mapping[str, System]) -> str:
     return f", profile {', '.join(named)}" if named else ""
 
 
+def _version(found: Result) -> int:
+    return int(found.extra.get("suite_version", 0))
+
+
 def _mixed(systems: Mapping[str, System]) -> list[str]:
     """A warning for each system whose lines are of several releases, or of an older suite than those of others."""
     warnings = []
-    versions = {
-        label: {int(found.extra.get("suite_version", 0)) for found in system.lines.values()}
-        for label, system in systems.items()
-    }
-    newest = max((max(of) for of in versions.values() if of), default=0)
-    for label, of_label in versions.items():
-        if of_label - {newest}:
+    newest: dict[str, int] = {}
+    for system in systems.values():
+        for found in system.lines.values():
+            newest[found.name] = max(newest.get(found.name, 0), _version(found))
+    for label, system in systems.items():
+        older = {_version(found) for found in system.lines.values() if _version(found) < newest[found.name]}
+        if older:
             found = " and ".join(
-                f"version {version}" if version else "an unnumbered version" for version in sorted(of_label)
+                f"version {version}" if version else "an unnumbered version" for version in sorted(older)
             )
             warnings.append(
-                f"**Warning: lines of {label} were made by {found} of the suite**; the newest on this page is version "
-                f"{newest}. They have to be made again before they are compared."
+                f"**Warning: lines of {label} were made by {found} of the suite**; the page has newer ones of the same "
+                "figures. They have to be made again before they are compared."
             )
     for label, system in systems.items():
         hashes = [found.release_hash for found in system.lines.values() if found.release_hash]
@@ -178,7 +185,10 @@ def _attackers(results: Sequence[Result], figure: str) -> Columns:
 def _with_sign(name: str) -> Cell:
     def cell(lines: Lines) -> str:
         found = find(lines, name, "matched")
-        return DASH if found is None else interval(found) + (" (far)" if takes_farthest(lines, found) else "")
+        if found is None:
+            return DASH
+        start = " (start)" if kept_start(found) else ""
+        return interval(found) + (" (far)" if takes_farthest(lines, found) else "") + start
 
     return cell
 

@@ -177,6 +177,17 @@ def test_averaging_beats_one_image_on_noisy_ones(weights):
     assert 0.55 < one < many
 
 
+@pytest.mark.parametrize(("better", "kept"), [("later", False), ("earlier", True)])
+def test_a_refit_says_whether_any_update_helped(weights, better, kept, tmp_path, monkeypatch):
+    figures = iter(np.linspace(*((0.6, 0.9) if better == "later" else (0.9, 0.6)), 200))
+    monkeypatch.setattr(AdaptiveAttacker, "_validation", lambda self, judged: lambda: float(next(figures)))
+    for _ in range(2):  # refitted, then from the store
+        recipe = replace(PLAIN, steps=4, validate_every=2)
+        attacker = AdaptiveAttacker("x", weights["arcface"], "real", recipe, store=RefitStore(tmp_path))
+        attacker.fit(_rolled_knowledge(), 0)
+        assert attacker.kept_start is kept
+
+
 def test_averaging_takes_the_embeddings_that_tell_most_on_v2(weights):
     """Identity at the far side counts as identity."""
     known = knowledge("negative")

@@ -9,7 +9,7 @@ from attack_cohorts import SIZE, judged, knowledge, real_images, released
 from attack_controls import is_silent
 
 from gmia_monai.attacks.attackers import make_attackers
-from gmia_monai.attacks.attackers.adaptive import real_side, released_side, within_budget
+from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side, within_budget
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.budget import BudgetAttack, n_training_pairs
@@ -104,11 +104,25 @@ def test_parts_of_one_patient_are_left_out(arcface):
     assert [line.extra.get("patients") for line in lines] == [2, 3, 5, 5, None, None]
 
 
-def test_without_the_attacker_there_is_no_curve_and_what_has_no_budget_is_refused():
+def test_the_curve_is_of_the_refitted_attacker_that_is_best_on_v2(arcface):
+    recipe = RefitRecipe(steps=1, patients=16, validate_every=1, **PLAIN)
+    makers = make_attackers(["adaptive_released", "adaptive_cross"], arcface, recipe=recipe)
+
+    class Chance(AdaptiveAttacker):
+        def score(self, judged, pairs, threat):
+            return np.random.default_rng(0).random(len(pairs))
+
+    chance = {"chance": lambda: Chance("chance", arcface, "real", recipe), "frozen": FrozenAttacker}
+    for best in makers:
+        attack = BudgetAttack(AttackerPool(chance | {best: makers[best]}), n_boot=20)
+        attack.fit(knowledge("unchanged"))
+        lines = attack.score(judged("unchanged"), CONTEXT)
+        assert {line.attacker for line in lines} == {best} and lines[0].value > 0.6
+
+
+def test_without_an_attacker_that_is_refitted_there_is_no_curve():
     attack = BudgetAttack(AttackerPool({"frozen": FrozenAttacker}))
     with pytest.raises(UsageError, match="GM-U311"):
         attack.score(judged("noise"), CONTEXT)
     attack.fit(knowledge("noise"))
     assert attack.score(judged("noise"), CONTEXT) == [] and attack.figure_data() == {}
-    with pytest.raises(UsageError, match="GM-U354"):
-        BudgetAttack(AttackerPool({"adaptive_cross": FrozenAttacker})).fit(knowledge("noise"))

@@ -56,6 +56,23 @@ def test_fusion_hears_all_attackers_also_those_that_turn():
     assert 0.1 < max(alone) < _auc(fused, case) - 0.5 - 0.01
 
 
+def test_fusion_hears_the_means_of_every_attacker():
+    known, case = knowledge("unchanged"), judged("unchanged")
+    parts = {"left": _Half, "right": _Right}
+    averaging = {"averaging": lambda: AveragingAttacker(parts)}
+    plain, one, both = (FusionAttacker(makers) for makers in (parts, averaging, parts | averaging))
+    for fused in (plain, one, both):
+        fused.fit(known, 0)
+    pairs = threat_pairs(case.real.cohort, "T1", "random", case.released)
+    columns = both._scores(case, pairs, "T1")
+    assert columns.shape == (len(pairs), 2 + 2 * 2), "two sides each"
+    averages = both._attackers["averaging"]
+    chosen = averages.score(case, pairs, "T1")
+    assert any(np.array_equal(chosen, column) for column in columns.T[2:])
+    assert both._scores(case, threat_pairs(case.real.cohort, "T3", "random", case.released), "T3").shape[1] == 3
+    assert _auc(both, case) > max(_auc(plain, case), _auc(averages, case)) + 0.01
+
+
 def test_fusion_scores_v2_without_the_patient_whom_it_scores():
     """Attackers that know nothing: fitted and read on the same pairs they would seem to know something."""
 

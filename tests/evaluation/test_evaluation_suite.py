@@ -119,12 +119,24 @@ def test_another_release_or_setting_is_not_resumed(case, tmp_path):
     assert len(list((out / "attacks").iterdir())) == 3
 
 
+def test_an_attack_that_has_changed_is_made_anew_and_the_others_are_not(case, tmp_path, monkeypatch):
+    out, names = tmp_path / "out", ["singling_out", "linkability"]
+    _run(case, "unchanged", out, attacks=names)
+    kept = next((out / "attacks").glob("singling_out.*.jsonl")).stat().st_mtime_ns
+    monkeypatch.setitem(suite.ATTACK_VERSIONS, "linkability", 99)
+    lines = _run(case, "unchanged", out, attacks=names)
+    assert next((out / "attacks").glob("singling_out.*.jsonl")).stat().st_mtime_ns == kept
+    versions = {r.name.split("_")[0]: r.extra["suite_version"] for r in lines}
+    assert versions["linkability"] == 99 and versions["hidden"] == suite.SUITE_VERSION
+    assert len({r.identity for r in lines}) == len(lines)
+
+
 def test_a_run_of_a_part_keeps_the_lines_of_the_others(case, tmp_path):
     out = tmp_path / "out"
     first = _run(case, "unchanged", out, attacks=["singling_out", "linkability"])
     both = _run(case, "unchanged", out, attacks=["singling_out"], n_members=5)
     assert {r.identity for r in both} == {r.identity for r in first}
-    assert {r.extra["suite_version"] for r in both} == {suite.SUITE_VERSION}
+    assert {r.extra["suite_version"] for r in both} == {suite.SUITE_VERSION, suite.ATTACK_VERSIONS["linkability"]}
     assert len(list((out / "attacks").glob("*.jsonl"))) == 2
 
 

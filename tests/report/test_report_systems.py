@@ -159,8 +159,10 @@ def test_versions_of_the_suite_are_not_mixed_in_silence():
     assert "of the suite" not in systems_markdown(new)
     page = systems_markdown([*new, *old, *_lines("c", 0.6)])
     assert "lines of a were" not in page
-    assert "lines of b were made by version 2 of the suite**; the newest on this page is version 3" in page
+    assert "lines of b were made by version 2 of the suite**; the page has newer ones of the same figures" in page
     assert "lines of c were made by an unnumbered version of the suite" in page
+    other = [replace(r, name=f"other_{r.name}") for r in old]
+    assert "of the suite" not in systems_markdown([*new, *other]), "a figure that has not changed since"
 
 
 def _metadata(threat: str, signed: float, two_sided: float, on_choice: tuple[float, float], negatives: str):
@@ -366,3 +368,14 @@ def test_presence_by_the_farthest_image_is_said(direction, said):
     page = systems_markdown([*_lines("x", 0.8), _line("presence_auc.worst.v1", 0.7, who="worst", **extra)])
     [sentence] = [s for s in page.split(". ") if s.startswith("Asked which of two patients")]
     assert ("takes the farthest match" in sentence) == said
+
+
+def test_a_refit_that_kept_its_start_is_marked():
+    lines = [
+        _line("verification_auc.T1.adaptive_cross.v1", 0.9, "matched", "adaptive_cross", kept_start=[True, True]),
+        _line("verification_auc.T1.adaptive_source.v1", 0.8, "matched", "adaptive_source", kept_start=[True, False]),
+        _line("verification_auc.T1.owner.v1", 0.7, "matched", "owner", kept_start=[True, True]),
+    ]
+    page = systems_markdown(lines)
+    assert _rows(page, "adaptive_cross") == {"x": "0.900 [0.890, 0.910] (start)"}
+    assert "(start)" not in _rows(page, "adaptive_source")["x"] + _rows(page, "owner")["x"], "an owner has more than it"

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import partial
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from torch import nn
 
@@ -83,6 +84,10 @@ class AdaptiveAttacker(EmbeddingAttacker):
         store: refitted networks that are there already; None: none are.
         two_views: embeds the mirror image, too: a mirrored patient is another patient to the refit. Not for the
             optimiser's own encoder, which systems were made against with one view.
+
+    Attributes:
+        kept_start: after :meth:`fit`, whether no update brought more on V2 than the start, so that the network is the
+            one that it started from, turned or behind linear maps where that is better.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class AdaptiveAttacker(EmbeddingAttacker):
         self.device = device
         self.store = store or RefitStore()
         self.two_views = two_views
+        self.kept_start = False
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Refits the network of a seed.
@@ -150,6 +156,8 @@ class AdaptiveAttacker(EmbeddingAttacker):
                 name=f"refit {self.name}, seed {seed}",
             )
             self.store.keep(key, pair)
+        fitted = zip(network.parameters(), pair.released.network.parameters(), strict=True)
+        self.kept_start = all(torch.equal(a.cpu(), b.cpu()) for a, b in fitted)
         self._take(pair)
 
     def _start(

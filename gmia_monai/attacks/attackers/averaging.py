@@ -10,7 +10,6 @@ tells more on V2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -22,6 +21,8 @@ from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.metrics.verification import roc_auc
 
 __all__ = ["AveragingAttacker"]
+
+_CHUNK = 8192  # pairs whose means are held at once
 
 
 class AveragingAttacker(CombiningAttacker):
@@ -59,6 +60,14 @@ class AveragingAttacker(CombiningAttacker):
         """One score a pair; under T3 nothing but the two images is held."""
         return self._score(*self.chosen[threat], judged, pairs, threat)
 
+    def all_scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
+        """Scores by the means of every attacker, of each side: what others can weigh. Under T3 the chosen one alone,
+        as the other attackers compare the same two images."""
+        if threat == "T3":
+            return self.score(judged, pairs, threat)[:, None]
+        candidates = [(name, side) for name in self._attackers for side in _sides(judged, threat)]
+        return np.stack([self._score(*each, judged, pairs, threat) for each in candidates], axis=1)
+
     def _score(self, name: str, side: str, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
         attacker = self._attackers[name]
         _, real = attacker.embeddings(judged)
@@ -67,16 +76,19 @@ class AveragingAttacker(CombiningAttacker):
             return attacker.compare_positions(released, released, pairs)
         released, real = (_unit(e.astype(np.float64)) for e in (released, real))
         group = _groups(judged)
-        left, right = released[pairs.first], real[pairs.second]
+        lefts, rights = _Means(released), _Means(real)
         if side in ("real", "both"):
             left_out = pairs.first if threat == "T1" else None
-            right = _mean_without(real, np.ones(len(real)), group, pairs.second, left_out)
+            rights = _Means(real, np.ones(len(real)), group, pairs.second, left_out)
         if side in ("released", "both"):
             mask, left_out = judged.released.astype(np.float64), pairs.second if threat == "T1" else None
-            left = _mean_without(released, mask, group, pairs.first, left_out)
-        rows = np.arange(len(pairs))
-        places = replace(pairs, first=rows, second=rows)
-        return attacker.compare_positions(left.astype(np.float32), right.astype(np.float32), places)
+            lefts = _Means(released, mask, group, pairs.first, left_out)
+        scores = [np.zeros(0)]
+        for start in range(0, len(pairs), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(pairs)))
+            left, right = lefts.of(pairs.first, rows), rights.of(pairs.second, rows)
+            scores.append(attacker.compare_rows(left.astype(np.float32), right.astype(np.float32)))
+        return np.concatenate(scores)
 
 
 def _sides(judged: Judged, threat: str) -> tuple[str, ...]:
@@ -104,25 +116,52 @@ def _groups(judged: Judged) -> Int[np.ndarray, "n"]:
     return cohort.patient_index * len(folders) + np.array([folders[r.folder] for r in cohort], dtype=np.int64)
 
 
-def _mean_without(
-    embeddings: Float[np.ndarray, "n d"],
-    counted: Float[np.ndarray, "n"],
-    group: Int[np.ndarray, "n"],
-    member: Int[np.ndarray, "p"],
-    without: Int[np.ndarray, "p"] | None,
-) -> Float[np.ndarray, "p d"]:
-    """Mean embedding of the group of each ``member``, without one image of it: the given one if it is of the same
-    group, any other one if not. Means of fewer images are noisier, and the number must not tell whom they are of."""
-    sums = np.zeros((int(group.max()) + 1, embeddings.shape[1]))
-    np.add.at(sums, group, embeddings * counted[:, None])
-    total = sums[group[member]]
-    if without is not None:
-        without = np.where(group[without] == group[member], without, _another(group, member))
-        same = (group[without] == group[member]) & (counted[without] > 0) & (without != member)
-        total = total - np.where(same[:, None], embeddings[without], 0.0)
-        alone = np.bincount(group, counted, len(sums))[group[member]] - same < 0.5
-        total[alone] = embeddings[member[alone]]
-    return _unit(total)
+class _Means:
+    """Mean embedding of the group of each member, without one image of it: the given one if it is of the same group,
+    any other one if not. Means of fewer images are noisier, and the number must not tell whom they are of.
+
+    Args:
+        embeddings: unit embeddings by position.
+        counted: which of them count, 0 or 1; None: nothing is averaged, a member stands for itself.
+        group: number of each embedding's group.
+        member: the member of each pair.
+        without: what is left out for each pair; None: nothing.
+    """
+
+    def __init__(
+        self,
+        embeddings: Float[np.ndarray, "n d"],
+        counted: Float[np.ndarray, "n"] | None = None,
+        group: Int[np.ndarray, "n"] | None = None,
+        member: Int[np.ndarray, "p"] | None = None,
+        without: Int[np.ndarray, "p"] | None = None,
+    ) -> None:
+        self.embeddings = embeddings
+        self.group = None
+        if counted is None or group is None or member is None:
+            return
+        self.group = group
+        self._sums = np.zeros((int(group.max()) + 1, embeddings.shape[1]))
+        np.add.at(self._sums, group, embeddings * counted[:, None])
+        self._less = np.zeros(len(member), dtype=bool)
+        self._alone = np.zeros(len(member), dtype=bool)
+        self._without = member
+        if without is not None:
+            self._without = np.where(group[without] == group[member], without, _another(group, member))
+            same = group[self._without] == group[member]
+            self._less = same & (counted[self._without] > 0) & (self._without != member)
+            self._alone = np.bincount(group, counted, len(self._sums))[group[member]] - self._less < 0.5
+
+    def of(self, member: Int[np.ndarray, "p"], rows: Int[np.ndarray, "r"]) -> Float[np.ndarray, "r d"]:
+        """Those of some pairs; ``member`` as given before."""
+        who = member[rows]
+        if self.group is None:
+            return self.embeddings[who]
+        total = self._sums[self.group[who]]
+        less, alone = self._less[rows], self._alone[rows]
+        total[less] -= self.embeddings[self._without[rows][less]]
+        total[alone] = self.embeddings[who[alone]]
+        return _unit(total)
 
 
 def _another(group: Int[np.ndarray, "n"], member: Int[np.ndarray, "p"]) -> Int[np.ndarray, "p"]:

@@ -195,6 +195,13 @@ class EmbeddingAttacker(ABC):
         return torch.cat(scores).double().numpy() if scores else np.zeros(0)
 
     @torch.no_grad()
+    def compare_rows(self, left: np.ndarray, right: np.ndarray) -> Float64[np.ndarray, "n"]:
+        """Score of each of ``left`` with the one of ``right`` in its place."""
+        device = _device_of(self.compare)
+        a, b = (torch.from_numpy(side).to(device) for side in (left, right))
+        return self.compare(a, b).cpu().double().numpy()
+
+    @torch.no_grad()
     def compare_all(self, left: np.ndarray, right: np.ndarray) -> Float64[np.ndarray, "n m"]:
         """Score of each of ``left`` with each of ``right``."""
         device = _device_of(self.compare)

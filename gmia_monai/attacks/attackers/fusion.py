@@ -1,4 +1,5 @@
-"""An attacker who listens to all the others: their evidence, weighed on V2.
+"""An attacker who listens to all the others: their evidence, weighed on V2. Of the averaging attacker it hears the
+means of every attacker, not of one alone.
 
 On V2 itself, where attackers are chosen, a pair is scored by weights that were fitted without the patient of its first
 image, as far as there are patients enough.
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.folds import CrossFitted
@@ -65,7 +67,13 @@ class FusionAttacker(CombiningAttacker):
         return self._weighed[threat].all(scores)
 
     def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
-        return np.stack([a.score(judged, pairs, threat) for a in self._attackers.values()], axis=1)
+        columns = []
+        for attacker in self._attackers.values():
+            if isinstance(attacker, AveragingAttacker):
+                columns.append(attacker.all_scores(judged, pairs, threat))
+            else:
+                columns.append(attacker.score(judged, pairs, threat)[:, None])
+        return np.concatenate(columns, axis=1)
 
 
 def _weighed(scores: Float64[np.ndarray, "n k"], pairs: Pairs) -> CrossFitted[LogOdds]:
