@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             facts = {k: v for k, v in metadata.items() if k not in ("network", "arguments")}
             path = options.models_dir / f"{name}.safetensors"
             half = name in ATTACKERS or 4 * sum(p.numel() for p in network.parameters()) > MAX_BYTES
-            save_network(path, network, metadata["arguments"], half=half, **facts)
+            patients = read_index(folder)[own].get("patients", "")
+            save_network(path, network, metadata["arguments"], half=half, patients=patients, **facts)
             print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     except GmiaError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Attribute inference: what do released images still tell of sex, age and view?
 
+That networks read sex and age off chest radiographs: Yi et al., Emergency Radiology 28:949 (2021).
 Networks of several seeds, with a head for each attribute, are trained on real images of S and A together with released
 images of A, and chosen on V2. Beside their figure on the release stand that on the real images behind it (the control:
 what there was to find) and the share of the most frequent class (what a guess finds).

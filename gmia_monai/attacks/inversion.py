@@ -1,5 +1,7 @@
 """Inversion: a network that is trained on the attacker's own releases to give the real image back.
 
+As Dosovitskiy and Brox (CVPR 2016) invert representations by a network that learned from pairs.
+
 Its output is judged by the person that it shows: verification against *other* real images of the patient (T1) and
 against the source (T2). One network is in the loss, and another judges: what was trained to please a network says
 nothing under it. A judge may have grown out of a network like the one in the loss, the Siamese one out of the ArcFace

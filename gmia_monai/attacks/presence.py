@@ -1,4 +1,5 @@
 """Presence: is this patient among the sources of the release? The one attack that every kind of system can be asked.
+After Nergiz, Atzori and Clifton, "Hiding the presence of individuals from shared databases" (SIGMOD 2007).
 
 The attacker holds one real image of each patient, and looks how near the release comes to it: the largest similarity to
 any released image, and how far that is above what other real images reach, since some images are near to everything.

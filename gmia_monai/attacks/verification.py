@@ -1,5 +1,8 @@
 """Verification: are a released and a real image (or two released ones) of one person?
 
+The question of Packhäuser et al. (Scientific Reports 12:14851, 2022), asked of releases as in PriCheXy-Net's evaluation
+(Packhäuser et al., MICCAI 2023), with more attackers, with threat models kept apart, and with patients alike.
+
 Every attacker scores the pairs of every threat model. Signs and likelihood ratios are chosen on V2, for each kind of
 negatives, and the attacker of the headline there with matched ones (protocol v1, "Headline"), each one's two-sided
 variant being a candidate of its own. Under T1 the headline is broken down: see :mod:`gmia_monai.attacks.breakdown`.

@@ -141,6 +141,11 @@ class Cohort(Sequence[ImageRecord]):
         return np.fromiter((r.age for r in self.records), dtype=np.float64, count=len(self))
 
     @cached_property
+    def patients_hash(self) -> str:
+        """SHA-256 of the sorted identifiers of the patients: whether two cohorts are of the same people."""
+        return hashlib.sha256("\n".join(sorted(self.patients)).encode("utf-8")).hexdigest()
+
+    @cached_property
     def records_hash(self) -> str:
         """SHA-256 of what attacks read of the records: patient, visit, folder, sex, age, view, labels, role.
 
@@ -192,7 +197,9 @@ class Cohort(Sequence[ImageRecord]):
                 f"too few patients in role {name} (scheme {self.role_scheme})",
                 got=f"{len(part.patients)} of the {len(self.patients)} patients",
                 expected=f"at least {min_patients}",
-                next_step="add patients, or give a manifest with a split column (train, val, test)",
+                next_step="add patients, or give a manifest whose split column names the roles S, A, V1, V2, T: train, "
+                "val and test are S, V1 and T alone, so that attackers have nobody to learn from (A) or to be chosen "
+                "on (V2)",
             )
         return part
 

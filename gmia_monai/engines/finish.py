@@ -82,7 +82,7 @@ def save_trained(
         network: network to fill and write; it keeps the chosen weights.
         arguments: constructor arguments, stored in the file.
         key: name of the network in the checkpoint.
-        facts: more metadata.
+        facts: more metadata, and ``patients``, as :func:`gmia_monai.networks.save_network` takes them.
 
     Returns:
         the file, or None where the run left no checkpoint, or another process writes it.

@@ -23,6 +23,7 @@ from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.kinds import of_one_kind
 from gmia_monai.evaluation.links import Links
+from gmia_monai.evaluation.origin import origin_notes
 from gmia_monai.evaluation.read import (
     ReleasedLabels,
     find_links,
@@ -80,6 +81,7 @@ def read_case(
     device: str = "cpu",
     labels: PathLike | None = None,
     anonymizer: ImageAnonymizer | None = None,
+    units_dir: PathLike | None = None,
 ) -> Case:
     """Reads real and released images and deals them out by role; first whatever can be refused without an image.
 
@@ -105,6 +107,8 @@ def read_case(
             them.
         anonymizer: the system that made the release, for the attackers ``owner`` and ``owner_fresh``; None: nobody
             holds it.
+        units_dir: folder where fresh releases of these attackers are kept, so that none is made twice; None: they are
+            not.
 
     Raises:
         UsageError: ``GM-U322`` where a role has no released image; ``GM-U320``, ``GM-U321`` as :func:`read_release`;
@@ -118,7 +122,7 @@ def read_case(
     found = find_links(released, links, cohort)
     said = None if labels is None else read_labels(labels, handles, cohort.findings or ())
     cohorts = _cohorts(cohort, role_of, core, n_members, found)
-    notes = _label_notes(said, handles, cohort)
+    notes = origin_notes(cohort, role_of, models_dir) | _label_notes(said, handles, cohort)
     if found is not None:
         notes |= _left_out(cohort, cohorts, role_of, found, handles)
         for purpose in [name for name in cohorts if name != "training"]:
@@ -139,7 +143,8 @@ def read_case(
         for purpose, images in real.items()
     }
     parts, of_kinds = of_one_kind(parts, role_of)
-    held = (None, "") if anonymizer is None else (_anonymize_by(anonymizer), anonymizer.fingerprint)
+    store = None if units_dir is None or anonymizer is None else UnitStore(units_dir)
+    held = (None, "") if anonymizer is None else (_anonymize_by(anonymizer, store), anonymizer.fingerprint)
     return replace(_case(training, parts, models_dir, device, *held), notes=notes | of_kinds)
 
 
@@ -173,12 +178,15 @@ def make_case(
     Raises:
         ManifestError: a shared patient, or a role with too few.
     """
-    training, real = _read_parts(_cohorts(cohort, ROLE_OF | dict(roles or {}), core, n_members), image_size)
+    role_of = ROLE_OF | dict(roles or {})
+    notes = origin_notes(cohort, role_of, models_dir)
+    training, real = _read_parts(_cohorts(cohort, role_of, core, n_members), image_size)
     parts = {}
     for purpose, images in real.items():
         _log.info("%s: %d images for %s", anonymizer.name, len(images), purpose)
         parts[purpose] = Judged(images, anonymizer.anonymize(images, seed, store))
-    return _case(training, parts, models_dir, device, _anonymize_by(anonymizer, store), anonymizer.fingerprint)
+    case = _case(training, parts, models_dir, device, _anonymize_by(anonymizer, store), anonymizer.fingerprint)
+    return replace(case, notes=notes)
 
 
 def _anonymize_by(anonymizer: ImageAnonymizer, store: UnitStore | None = None) -> Anonymize:

@@ -17,7 +17,7 @@ from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.load import load_cohort
 from gmia_monai.evaluation.case import Case, make_case, read_case
 from gmia_monai.evaluation.checks import check_judgement, check_release
-from gmia_monai.evaluation.notes import case_notes
+from gmia_monai.evaluation.notes import case_notes, weaknesses
 from gmia_monai.evaluation.suite import (
     SUITE_VERSION,
     attack_engine,
@@ -138,8 +138,9 @@ class Judgement:
         )
         lines = AttackLines(output_dir, fingerprint, list(made), member_fingerprints(case, fingerprint))
         logged = settings | {"system": release.system, "weights": weight_hashes(self.models_dir, [*arcface, *snn])}
-        left_out = {} if self.attackers else attackers_left_out(case, arcface, snn)
-        logged["notes"] = case_notes(case, [*arcface, *snn], left_out)
+        left_out = attackers_left_out(case, arcface, snn)
+        weaker = weaknesses(attackers, left_out, self.seeds, self.refit)
+        logged["notes"] = case_notes(case, [*arcface, *snn], left_out, weaker)
         tracker = RunTracker(output_dir, "evaluation", logged, every_iterations=1)
         handlers = [*self.more_handlers(lines, tracker, case.judged), tracker]
         return run_attacks(attack_engine(case, made, context), lines, handlers)

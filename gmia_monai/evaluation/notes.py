@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from gmia_monai.attacks.refit import RefitRecipe
 from gmia_monai.evaluation.case import Case
-from gmia_monai.evaluation.suite import ONE_TO_ONE_ATTACKS
+from gmia_monai.evaluation.options import EVERYDAY
+from gmia_monai.evaluation.suite import ONE_TO_ONE_ATTACKS, protocol_attackers
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, read_metadata
 
-__all__ = ["case_notes", "trained_sizes"]
+__all__ = ["case_notes", "trained_sizes", "weaknesses"]
 
 _log = logging.getLogger(__name__)
 
 
 def case_notes(
-    case: Case, weights: Sequence[PathLike] = (), left_out: Mapping[str, str] | None = None
+    case: Case, weights: Sequence[PathLike] = (), left_out: Mapping[str, str] | None = None, weaker: str = ""
 ) -> dict[str, str]:
     """Warnings of a case by topic, each logged: a release without links, without a policy, of an unlike size; images
     and attackers that are left out.
@@ -25,8 +28,9 @@ def case_notes(
     Args:
         case: what is judged.
         weights: files of trained attackers.
-        left_out: attackers of the protocol that nobody asked to leave out, with what they lack; see
+        left_out: attackers of the protocol that cannot be had, with what they lack; see
             :func:`gmia_monai.evaluation.suite.attackers_left_out`.
+        weaker: what :func:`weaknesses` says.
 
     Raises:
         IntegrityError: ``GM-W001`` … ``GM-W005`` for weights that cannot be read.
@@ -57,9 +61,40 @@ def case_notes(
             by_reason.setdefault(reason, []).append(name)
         told = "; ".join(f"{', '.join(names)} for lack of {reason}" for reason, names in by_reason.items())
         notes["attackers"] = f"left out, so that the worst is over fewer: {told}"
+    if weaker:
+        notes["strength"] = f"weaker than the protocol, so that no figure is called good: {weaker}"
     for topic, text in notes.items():
         _log.warning("%s: %s", topic, text)
     return notes
+
+
+def weaknesses(
+    attackers: Sequence[str], left_out: Mapping[str, str], seeds: Sequence[int], refit: Mapping[str, Any] | None
+) -> str:
+    """In what attackers fall short of what could be had and of the settings of everyday use; empty: in nothing.
+
+    The system itself, which a folder does not hold, is no shortcoming, nor is what a kind of release leaves no place
+    for.
+
+    Args:
+        attackers: that are used.
+        left_out: as in :func:`case_notes`.
+        seeds: of the attackers.
+        refit: settings of :class:`gmia_monai.attacks.refit.RefitRecipe` that are not its own.
+    """
+    found = []
+    missing = [name for name in protocol_attackers() if name not in attackers and name not in left_out]
+    if missing:
+        found.append(f"not asked for: {', '.join(missing)}")
+    lacking = [name for name, reason in left_out.items() if "weights" in reason]
+    if lacking:
+        found.append(f"no weights for {', '.join(lacking)}")
+    if len(seeds) < len(EVERYDAY["seeds"]):
+        found.append(f"{len(seeds)} attacker seeds instead of {len(EVERYDAY['seeds'])}")
+    steps = RefitRecipe(**dict(refit or {})).steps
+    if steps < EVERYDAY["refit"]["steps"]:
+        found.append(f"{steps} updates a refit instead of {EVERYDAY['refit']['steps']}")
+    return "; ".join(found)
 
 
 def trained_sizes(weights: Sequence[PathLike]) -> dict[str, int]:

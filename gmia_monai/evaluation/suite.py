@@ -52,6 +52,7 @@ __all__ = [
     "checked_attacks",
     "make_attacks",
     "member_fingerprints",
+    "protocol_attackers",
     "run_attacks",
     "unfit_attacks",
     "usable_attackers",
@@ -169,6 +170,11 @@ def usable_attackers(case: Case, arcface: Sequence[PathLike], snn: Sequence[Path
     if left_out:
         _log.warning("attackers that lack weights, sources or the system are left out: %s", ", ".join(left_out))
     return [name for name in _allowed() if name not in left_out]
+
+
+def protocol_attackers() -> list[str]:
+    """The attackers of the protocol by name, also those that a case leaves no place for."""
+    return list(_allowed())
 
 
 def attackers_left_out(case: Case, arcface: Sequence[PathLike], snn: Sequence[PathLike]) -> dict[str, str]:

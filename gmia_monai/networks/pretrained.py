@@ -39,7 +39,12 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def save_network(
-    path: PathLike, network: nn.Module, arguments: dict[str, Any], half: bool = False, **facts: Any
+    path: PathLike,
+    network: nn.Module,
+    arguments: dict[str, Any],
+    half: bool = False,
+    patients: str = "",
+    **facts: Any,
 ) -> str:
     """Writes weights together with the class and the constructor arguments of their network, and records the file.
 
@@ -48,6 +53,7 @@ def save_network(
         network: one of :data:`NETWORKS`.
         arguments: arguments that build it again.
         half: store in float16.
+        patients: :attr:`gmia_monai.data.Cohort.patients_hash` of whom it learned from, for the index; empty: unsaid.
         facts: more metadata, e.g. names of findings.
 
     Returns:
@@ -56,7 +62,8 @@ def save_network(
     path = Path(path)
     metadata = {"network": type(network).__name__, "arguments": arguments, **facts}
     sha256 = save_weights(path, network, metadata, half=half)
-    update_index(path.parent, path.stem, path.name, network=type(network).__name__, arguments=arguments)
+    learned = {"patients": patients} if patients else {}
+    update_index(path.parent, path.stem, path.name, network=type(network).__name__, arguments=arguments, **learned)
     return sha256
 
 

@@ -67,12 +67,15 @@ class Asked:
         chance: the value where nothing is found, of a line; None: unknown, and the line is not asked.
         p_value: of a line and chance.
         finds_below: figures below chance are finds.
+        of_labels: whether what is asked depends on whose image a released one is said to be, so that shuffled labels
+            have to silence it.
     """
 
     pattern: str
     chance: Callable[[Result], float | None]
     p_value: Callable[[Result, float], float] = _from_interval
     finds_below: bool = False
+    of_labels: bool = True
 
 
 def _is(value: float) -> Callable[[Result], float | None]:
@@ -114,7 +117,7 @@ CHANCE: dict[str, Asked] = {
     "memorisation": Asked(r"memorised_excess\.\w+\.v1", _is(0.0)),
     "attribute": Asked(r"attribute_auc\.\w+\.v1", _is(0.5)),
     "inversion": Asked(r"inversion_auc\.T[12]\.v1", _is(0.5)),
-    "singling out, Anonymeter": Asked(r"anonymeter_singling_out_risk\.\w+\.v1", _is(0.0)),
+    "singling out, Anonymeter": Asked(r"anonymeter_singling_out_risk\.\w+\.v1", _is(0.0), of_labels=False),
     "linkability, Anonymeter": Asked(r"anonymeter_linkability_risk\.\w+\.v1", _is(0.0)),
     "inference, Anonymeter": Asked(r"anonymeter_inference_risk\.\w+\.\w+\.v1", _is(0.0)),
 }
@@ -122,6 +125,10 @@ CHANCE: dict[str, Asked] = {
 RINGS_ELSEWHERE = ("membership", "memorisation")
 SILENT_ON = ("noise", "shuffled")
 _NAMED = 3
+_NO_LABELS = (
+    " Shuffled labels are no control of singling out as Anonymeter frames it: its predicates name nobody, and isolate "
+    "the person whose image was released, whoever's it is said to be."
+)
 
 
 def figures_of(lines: Sequence[Result]) -> list[Figure]:
@@ -163,6 +170,8 @@ def alarm_parts(systems: Mapping[str, System]) -> list[str]:
 def _of_profile(systems: Mapping[str, System]) -> list[str]:
     loud = figures_of(list(systems["unchanged"].lines.values()))
     quiet = {name: figures_of(list(systems[name].lines.values())) for name in SILENT_ON if name in systems}
+    if "shuffled" in quiet:
+        quiet["shuffled"] = [figure for figure in quiet["shuffled"] if CHANCE[figure.attack].of_labels]
     adjusted = {name: holm(figures) for name, figures in quiet.items()}
     heads = ["attack", "unchanged, most found", "who rings"]
     for name in quiet:
@@ -171,6 +180,9 @@ def _of_profile(systems: Mapping[str, System]) -> list[str]:
     for attack, asked in CHANCE.items():
         cells = _ringing([f for f in loud if f.attack == attack], asked, attack)
         for name, figures in quiet.items():
+            if name == "shuffled" and not asked.of_labels:
+                cells += ["does not apply", DASH, DASH, DASH]
+                continue
             cells += _silent([(f, p) for f, p in zip(figures, adjusted[name], strict=True) if f.attack == attack])
         rows.append(row([attack, *cells]))
     counts = ", ".join(f"{len(figures)} of {name}" for name, figures in quiet.items())
@@ -189,7 +201,7 @@ def _of_profile(systems: Mapping[str, System]) -> list[str]:
         "unchanged images: their positive controls are an auto-encoder that learned a few patients by heart and "
         "planted copies, on the synthetic cohort in the tests and, where `results.md` has a section of positive "
         "controls, on real radiographs. The likelihood-ratio attack on a small auto-encoder in `results.md` is another "
-        "attack.",
+        "attack." + (_NO_LABELS if "shuffled" in quiet else ""),
         "\n".join(rows),
     ]
 

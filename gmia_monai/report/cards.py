@@ -1,9 +1,9 @@
 """The cards at the head of the report: the worst case of each threat model, of presence and of membership.
 
 A colour is a verdict, and stands only where a high figure is known to be a failure; green only where an aim was set
-(T1, and T3 of unlinkable releases). Two released images of one patient (T3) are meant to be alike under the policy
-``pseudonymous``, and must not be under ``unlinkable``; what is found of membership has to be read beside what is found
-without the release. Without an interval nothing is claimed.
+(T1, and T3 of unlinkable releases) and attackers were as strong as the protocol has them. Two released images of one
+patient (T3) are meant to be alike under the policy ``pseudonymous``, and must not be under ``unlinkable``; what is
+found of membership has to be read beside what is found without the release. Without an interval nothing is claimed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _UNSTATED = "no policy is stated, so no verdict"
 Lines = Mapping[tuple[str, str | None], Result]
 
 
-def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
+def headline_cards(lines: Lines, policy: str = "", weak: bool = False) -> list[dict[str, str]]:
     """Title, value, tone (``good``, ``mid``, ``bad`` or none) and note of each card that there is a line for.
 
     A threat model under which metadata alone were the worst attacker has none: no pixels were judged.
@@ -40,6 +40,7 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
     Args:
         lines: by name and kind of negatives.
         policy: of the release, see :class:`gmia_monai.data.release.Release`.
+        weak: whether attackers were weaker than they could have been, so that nothing is green.
     """
     cards = []
     for threat, title in THREATS.items():
@@ -47,7 +48,9 @@ def headline_cards(lines: Lines, policy: str = "") -> list[dict[str, str]]:
         if worst is not None and worst.extra.get("attacker") != FLOOR:
             said = None if threat != "T3" or policy == "unlinkable" else _LINKED.get(policy, _UNSTATED)
             note = f"worst attacker: {_who(lines, worst)}" + (f"; {said}" if said else "")
-            tone = "" if said else _tone(worst, None if threat == "T2" else AIM)
+            random = _line(lines, worst.name, "random")
+            note += "" if random is None else f"; random negatives: {number(random.value or 0.0)}"
+            tone = "" if said else _tone(worst, None if threat == "T2" or weak else AIM)
             cards.append(_card(title, worst, note, tone))
     presence = _line(lines, "presence_auc.worst.v1", None)
     if presence is not None:

@@ -71,7 +71,9 @@ def evaluation_report(
     page = environment.get_template("evaluation.html").render(
         system=next(iter(systems)),
         profile=results[0].profile,
-        headline=headline_cards(by_name, str((settings or {}).get("policy") or "")),
+        headline=headline_cards(
+            by_name, str((settings or {}).get("policy") or ""), bool((settings or {}).get("notes.strength"))
+        ),
         notes=_notes(settings or {}),
         aim=f"{AIM:.2f}",
         bad=f"{BAD:.2f}",
@@ -143,6 +145,7 @@ class ReportHandler:
         settings = {} if self.tracker is None else flatten_settings(self.tracker.settings)
         if self.judged is not None:
             settings["policy"] = self.judged.release.policy
+            settings["real images judged"] = self.judged.real.content_hash[:16]
         path = evaluation_report(results, folder / "report.html", data, settings, shown, figures)
         if self.tracker is not None:
             values = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
@@ -181,7 +184,7 @@ def _provenance(results: Sequence[Result], settings: Mapping[str, object]) -> li
         ("system", first.system),
         ("release", first.release_hash or "–"),
         ("configuration", first.config_hash or "–"),
-        ("patients, images behind the figures", _largest(counted)),
+        ("patients, images behind a figure, at most", _largest(counted)),
         ("attacker seeds", ", ".join(map(str, seeds)) if seeds else "–"),
         ("result lines", len(results)),
         ("software", f"gmia_monai {gmia_monai.__version__}"),

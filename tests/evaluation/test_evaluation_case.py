@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmia_monai.anonymizers import Noise
+from gmia_monai.anonymizers import Noise, Unchanged
 from gmia_monai.data.manifest import read_manifest
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation import case as module
@@ -123,6 +123,23 @@ def test_attackers_may_hold_the_system_behind_a_folder(tmp_path):
     again = [held.knowledge.anonymize(pixels, seed) for seed in (1, 1, 2)]
     assert again[0].shape == pixels.shape and np.array_equal(again[0], again[1])
     assert not np.array_equal(again[0], again[2])
+
+
+def test_fresh_releases_of_a_system_without_chance_are_made_once(tmp_path, monkeypatch):
+    hospital = Hospital(tmp_path)
+    hospital.release(hospital.one_to_one())
+    made = []
+
+    class Slow(Unchanged):
+        def anonymize_batch(self, images, seeds):
+            made.append(len(images))
+            return super().anonymize_batch(images, seeds)
+
+    held = hospital.read(anonymizer=Slow(), units_dir=tmp_path / "units")
+    pixels = held.judged.real.pixels
+    for seed in (1, 2):
+        assert np.abs(held.knowledge.anonymize(pixels, seed) - pixels).max() < 1 / 255
+    assert made == [len(pixels)]
 
 
 # -- several sources ---------------------------------------------------------------------------------------------------

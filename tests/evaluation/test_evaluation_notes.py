@@ -10,8 +10,8 @@ from attack_cohorts import SIZE, judged, knowledge
 
 from gmia_monai.attacks.base import Judged
 from gmia_monai.evaluation.case import Case
-from gmia_monai.evaluation.notes import case_notes, trained_sizes
-from gmia_monai.evaluation.suite import attackers_left_out, usable_attackers
+from gmia_monai.evaluation.notes import case_notes, trained_sizes, weaknesses
+from gmia_monai.evaluation.suite import attackers_left_out, protocol_attackers, usable_attackers
 from gmia_monai.networks import IdentityNet, SiameseVerifier, save_network
 
 
@@ -76,3 +76,17 @@ def test_attackers_that_are_left_out_are_named_with_what_they_lack(weights):
 def test_what_reading_left_out_is_said(caplog):
     found = replace(_case(), notes={"absent": "2 of 4"})
     assert case_notes(found) == {"absent": "2 of 4"} and "absent: 2 of 4" in caplog.text
+
+
+def test_what_makes_attackers_weaker_than_they_could_be_is_said():
+    everyone, held = protocol_attackers(), {"owner": "the system itself, which a folder does not hold"}
+    there = [name for name in everyone if name not in held]
+    assert weaknesses(everyone, {}, (0, 1, 2), {"steps": 300}) == ""
+    assert weaknesses(there, held, range(3), None) == "", "nobody can ask a folder for the system"
+    assert weaknesses(there[:-1], held, (0, 1, 2), None) == f"not asked for: {there[-1]}"
+    assert weaknesses(everyone, {}, (0,), None) == "1 attacker seeds instead of 3"
+    assert weaknesses(everyone, {}, (0, 1, 2), {"steps": 60}) == "60 updates a refit instead of 300"
+    lacking = {"snn": "weights siamese*", "linear": "one source an image (the release is generated)"}
+    assert weaknesses([n for n in everyone if n not in lacking], lacking, (0, 1, 2), None) == "no weights for snn"
+    note = case_notes(_case(), weaker="1 attacker seeds instead of 3")["strength"]
+    assert "no figure is called good" in note and note.endswith("1 attacker seeds instead of 3")

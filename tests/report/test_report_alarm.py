@@ -174,3 +174,11 @@ def test_every_kind_of_figure_is_asked_of_shuffled_patients():
     for attack in ("singling out, place", "retrieval, rank 5", "inference, Anonymeter"):
         assert rows[attack][-1] == "yes"
     assert rows["memorisation"] == ["–"] * 4
+
+
+def test_what_needs_no_labels_is_not_asked_of_shuffled_ones():
+    more = [_line(system, "anonymeter_singling_out_risk.frozen.v1", 0.4) for system in ("noise", "shuffled")]
+    rows = _rows(page := systems_markdown(LINES + more))
+    assert rows["singling out, Anonymeter"][5] == "**no**"
+    assert rows["singling out, Anonymeter"][6:] == ["does not apply", "–", "–", "–"]
+    assert "3 of noise, 0 of shuffled" in page and "predicates name nobody" in page
