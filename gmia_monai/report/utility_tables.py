@@ -56,8 +56,8 @@ def utility_parts(systems: Mapping[str, System]) -> list[str]:
             "Classifiers of several seeds, means over the findings with at least 30 positive test images; thresholds "
             "are those of the highest F1 on real images of V2. In brackets the loss against training and testing on "
             "the same images, real, with its 95 % limits (below 0: nothing is lost); beside the calibration error that "
-            "of real training. Sound at 0.02: the upper limit of the AUROC loss is below 0.02, for one architecture and "
-            "direction alone. " + LEARNED_LABELS + " The classifiers are small, and learn from fewer images and for "
+            "of real training. Sound at 0.02: the upper limit of the AUROC loss is below 0.02, for one architecture "
+            "and direction. " + LEARNED_LABELS + " The classifiers are small, and learn from fewer images and for "
             "fewer updates than the bundle's own, whose AUROC is in `results.md`: better ones may lose more.",
             *parts,
         ]
