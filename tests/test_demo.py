@@ -48,6 +48,8 @@ def test_the_demo_leaves_images_table_and_sheet_and_a_second_run_reuses_them(
     assert min(sheet.shape[:2]) > 200 and sheet.std() > 10
     assert {p.name for p in out.iterdir()} >= {"anonymized", "anonymized.key", "anonymized.links.csv", "cohort"}
     assert "[4/4]" in capsys.readouterr().out
+    report = (out / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "Another image of the person (T1)" in report and '<b class="good">' not in report, "a demo proves nothing"
 
     images = {path.name: path.read_bytes() for path in (out / "anonymized" / "images").iterdir()}
 

@@ -57,6 +57,10 @@ def section_parts(systems: Mapping[str, System]) -> list[str]:
     return parts
 
 
+_CURVES = ("", "_by_chance")
+_GALLERIES = (10, 30, 100, 300)
+
+
 # -- cells of several lines ----------------------------------------------------------------------------------------
 def _beside(key: str) -> Callable[[Result], str]:
     """The figure with a value of its ``extra`` in brackets."""
@@ -156,6 +160,28 @@ def _retrieval(direction: str) -> Columns:
         "mAP@R": line(f"map_at_r.{direction}.worst.v1"),
         "images in the gallery": _extra(rank_1, "gallery_sizes", show=_sizes),
     }
+
+
+def _by_gallery(direction: str) -> Columns:
+    """Rank-1 / rank-5 / mAP@R in galleries of the best match and random others, the same by chance in brackets."""
+    names = {figure: f"{figure}.{direction}.worst.v1" for figure in ("rank_1", "rank_5", "map_at_r")}
+
+    def cell(size: int) -> Cell:
+        def show(lines: Lines) -> str:
+            shown = []
+            for figure, name in names.items():
+                found = find(lines, name)
+                curves = (
+                    [{}, {}] if found is None else [found.extra.get(f"{figure}_at_gallery{k}") or {} for k in _CURVES]
+                )
+                value, chance = (curve.get(str(size)) for curve in curves)
+                if value is not None:
+                    shown.append(number(float(value)) + ("" if chance is None else f" ({number(float(chance))})"))
+            return " / ".join(shown) or DASH
+
+        return show
+
+    return {f"{size} images": cell(size) for size in _GALLERIES}
 
 
 def _as_number(value: object) -> str:
@@ -292,6 +318,9 @@ SECTIONS = (
         {
             "A released image in a gallery of real ones:": _retrieval("released_in_real"),
             "A real image in a gallery of released ones:": _retrieval("real_in_released"),
+            "Rank-1, rank-5 and mAP@R of a released image in galleries of so many real ones (by chance):": _by_gallery(
+                "released_in_real"
+            ),
         },
     ),
     Section(

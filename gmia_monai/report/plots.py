@@ -74,12 +74,15 @@ def histogram_picture(data: Float[np.ndarray, "3 n"]) -> Any:
     return _svg(figure)
 
 
-def gallery_picture(curves: Mapping[str, Mapping[str, float]], chance: Sequence[Mapping[str, float]] = ()) -> Any:
-    """Rank-1 against the size of the gallery.
+def gallery_picture(
+    curves: Mapping[str, Mapping[str, float]], chance: Sequence[Mapping[str, float]] = (), label: str = "rank-1"
+) -> Any:
+    """A figure of retrieval against the size of the gallery.
 
     Args:
-        curves: by name, rank-1 by size.
+        curves: by name, the figure by size.
         chance: curves of random orders, dotted.
+        label: name of the figure.
     """
     figure, axes = _axes()
     for (name, curve), colour in zip(curves.items(), _COLOURS, strict=False):
@@ -87,7 +90,7 @@ def gallery_picture(curves: Mapping[str, Mapping[str, float]], chance: Sequence[
     for curve in chance:
         axes.plot([int(size) for size in curve], list(curve.values()), ":", color="#8a8f98")
     sizes = sorted({int(size) for curve in curves.values() for size in curve})
-    axes.set(xscale="log", xlabel="images in the gallery", ylabel="rank-1", ylim=(0, 1.02))
+    axes.set(xscale="log", xlabel="images in the gallery", ylabel=label, ylim=(0, 1.02))
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.legend(fontsize=8, frameon=False)

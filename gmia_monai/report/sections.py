@@ -17,6 +17,8 @@ from gmia_monai.report.utility_sections import utility_sections
 
 __all__ = ["make_sections"]
 
+_RETRIEVAL = {"rank_1": "rank-1", "rank_5": "rank-5", "map_at_r": "mAP@R"}
+
 
 def make_sections(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """All sections that there are lines for.
@@ -184,33 +186,42 @@ def _verification(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> 
     return sections
 
 
+def _gallery(figure: str, of_directions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A figure of retrieval against the size of the gallery, by direction."""
+    curves = {d.replace("_", " "): extra[f"{figure}_at_gallery"] for d, extra in of_directions.items()}
+    chance: list[dict[str, float]] = []  # both directions ask the same images, as a rule
+    for extra in of_directions.values():
+        by_chance = extra.get(f"{figure}_at_gallery_by_chance")
+        if by_chance and by_chance not in chance:
+            chance.append(by_chance)
+    label = _RETRIEVAL[figure]
+    caption = f"{label} of the strongest attacker against the size of the gallery, the best match and random others"
+    caption = caption[0].upper() + caption[1:] if figure != "map_at_r" else caption
+    caption += "; the line of dots is chance." if chance else "."
+    return {"svg": gallery_picture(curves, chance, label), "caption": caption}
+
+
 def _retrieval(results: Sequence[Result]) -> dict[str, Any] | None:
-    lines = [r for r in results if r.name.split(".")[0] in ("rank_1", "rank_5", "map_at_r") and "_in_" in r.name]
+    lines = [r for r in results if r.name.split(".")[0] in _RETRIEVAL and "_in_" in r.name]
     if not lines:
         return None
     keys = list(dict.fromkeys((r.name.split(".")[1], r.attacker) for r in lines))
     table = {(r.name.split(".")[0], r.name.split(".")[1], r.attacker): r for r in lines}
     rows = [
         [f"{direction.replace('_', ' ')}, {attacker}"]
-        + [with_limits(table.get((figure, direction, attacker))) for figure in ("rank_1", "rank_5", "map_at_r")]
+        + [with_limits(table.get((figure, direction, attacker))) for figure in _RETRIEVAL]
         for direction, attacker in keys
     ]
-    drawn = {d.replace("_", " "): table["rank_1", d, by].extra for d, by in keys if by == "worst"}
-    chance: list[dict[str, float]] = []  # both directions ask the same images, as a rule
-    for extra in drawn.values():
-        by_chance = extra.get("rank_1_at_gallery_by_chance")
-        if by_chance and by_chance not in chance:
-            chance.append(by_chance)
-    pictures = []
-    if drawn:
-        curves = {name: extra["rank_1_at_gallery"] for name, extra in drawn.items()}
-        caption = "Rank-1 of the strongest attacker against the size of the gallery, the best match and random others"
-        caption += "; the line of dots is chance." if chance else "."
-        pictures.append({"svg": gallery_picture(curves, chance), "caption": caption})
+    worst = [direction for direction, by in keys if by == "worst"]
+    drawn = {
+        figure: {d: table[figure, d, "worst"].extra for d in worst if (figure, d, "worst") in table}
+        for figure in _RETRIEVAL
+    }
+    pictures = [_gallery(figure, of_directions) for figure, of_directions in drawn.items() if of_directions]
     return {
         "title": "Finding the person in a gallery",
         "note": "The image looks for another image of its patient; the source itself is not in the gallery.",
-        "header": ["query, attacker", "rank-1", "rank-5", "mAP@R"],
+        "header": ["query, attacker", *_RETRIEVAL.values()],
         "rows": rows,
         "pictures": pictures,
     }

@@ -162,7 +162,7 @@ def test_a_release_without_pairs_has_cards_of_presence_and_membership(tmp_path):
 
 def test_chance_is_drawn_where_the_lines_have_it(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(sections, "gallery_picture", lambda curves, chance: drawn.append((curves, chance)) or "")
+    monkeypatch.setattr(sections, "gallery_picture", lambda *given: drawn.append(given) or "")
     curve, chance = {"10": 0.8, "100": 0.4}, {"10": 0.2, "100": 0.03}
     for extra in ({}, {"rank_1_at_gallery_by_chance": chance}):
         lines = [
@@ -171,8 +171,13 @@ def test_chance_is_drawn_where_the_lines_have_it(tmp_path, monkeypatch):
         ]
         page = evaluation_report(lines, tmp_path / "r.html").read_text()
         assert ("line of dots is chance" in page) == bool(extra)
-    assert [found for _, found in drawn] == [[], [chance]]
+    assert [found for _, found, _ in drawn] == [[], [chance]]
     assert drawn[0][0] == {"released in real": curve, "real in released": curve}
+    drawn.clear()
+    lines += [worst("map_at_r.released_in_real.worst.v1", 0.3, None, map_at_r_at_gallery={"10": 0.6})]
+    page = evaluation_report(lines, tmp_path / "r.html").read_text()
+    assert [label for _, _, label in drawn] == ["rank-1", "mAP@R"] and "mAP@R of the strongest attacker" in page
+    assert drawn[1][0] == {"released in real": {"10": 0.6}}
 
 
 def test_attacks_have_a_row_an_attacker():

@@ -379,3 +379,19 @@ def test_a_refit_that_kept_its_start_is_marked():
     page = systems_markdown(lines)
     assert _rows(page, "adaptive_cross") == {"x": "0.900 [0.890, 0.910] (start)"}
     assert "(start)" not in _rows(page, "adaptive_source")["x"] + _rows(page, "owner")["x"], "an owner has more than it"
+
+
+def test_retrieval_stands_by_size_of_the_gallery():
+    lines = [
+        _line(
+            f"{figure}.released_in_real.worst.v1",
+            value,
+            who="worst",
+            **{f"{figure}_at_gallery": {"10": value, "100": value / 2}},
+            **({f"{figure}_at_gallery_by_chance": {"10": 0.1}} if figure == "rank_1" else {}),
+        )
+        for figure, value in (("rank_1", 0.8), ("rank_5", 0.9), ("map_at_r", 0.6))
+    ]
+    page = systems_markdown(lines)
+    assert _rows(page, "10 images") == {"x": "0.800 (0.100) / 0.900 / 0.600"}
+    assert _rows(page, "100 images") == {"x": "0.400 / 0.450 / 0.300"} and "30 images" not in _rows(page, "10 images")
