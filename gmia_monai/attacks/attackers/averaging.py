@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
+from scipy.sparse import csr_array
 
 from gmia_monai.attacks.attackers.base import Attacker, CombiningAttacker, EmbeddingAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
@@ -74,7 +75,7 @@ class AveragingAttacker(CombiningAttacker):
         released = _mean_release(attacker, judged)
         if threat == "T3":
             return attacker.compare_positions(released, released, pairs)
-        released, real = (_unit(e.astype(np.float64)) for e in (released, real))
+        released, real = (_unit(e.astype(np.float64)).astype(np.float32) for e in (released, real))
         group = _groups(judged)
         lefts, rights = _Means(released), _Means(real)
         if side in ("real", "both"):
@@ -87,7 +88,7 @@ class AveragingAttacker(CombiningAttacker):
         for start in range(0, len(pairs), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(pairs)))
             left, right = lefts.of(pairs.first, rows), rights.of(pairs.second, rows)
-            scores.append(attacker.compare_rows(left.astype(np.float32), right.astype(np.float32)))
+            scores.append(attacker.compare_rows(left, right))
         return np.concatenate(scores)
 
 
@@ -130,7 +131,7 @@ class _Means:
 
     def __init__(
         self,
-        embeddings: Float[np.ndarray, "n d"],
+        embeddings: Float32[np.ndarray, "n d"],
         counted: Float[np.ndarray, "n"] | None = None,
         group: Int[np.ndarray, "n"] | None = None,
         member: Int[np.ndarray, "p"] | None = None,
@@ -141,8 +142,8 @@ class _Means:
         if counted is None or group is None or member is None:
             return
         self.group = group
-        self._sums = np.zeros((int(group.max()) + 1, embeddings.shape[1]))
-        np.add.at(self._sums, group, embeddings * counted[:, None])
+        members = csr_array((counted, (group, np.arange(len(group)))), shape=(int(group.max()) + 1, len(group)))
+        self._sums = (members @ embeddings.astype(np.float64)).astype(np.float32)
         self._less = np.zeros(len(member), dtype=bool)
         self._alone = np.zeros(len(member), dtype=bool)
         self._without = member
@@ -152,7 +153,7 @@ class _Means:
             self._less = same & (counted[self._without] > 0) & (self._without != member)
             self._alone = np.bincount(group, counted, len(self._sums))[group[member]] - self._less < 0.5
 
-    def of(self, member: Int[np.ndarray, "p"], rows: Int[np.ndarray, "r"]) -> Float[np.ndarray, "r d"]:
+    def of(self, member: Int[np.ndarray, "p"], rows: Int[np.ndarray, "r"]) -> Float32[np.ndarray, "r d"]:
         """Those of some pairs; ``member`` as given before."""
         who = member[rows]
         if self.group is None:
