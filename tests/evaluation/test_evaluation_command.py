@@ -171,11 +171,13 @@ def test_labels_and_role_key_are_passed_and_the_key_stays_secret(monkeypatch, tm
     assert "--labels l.csv --role-key $ROLE_KEY" in seen[1] and "hush" not in seen[1]
 
 
-def test_the_run_names_attackers_that_nobody_asked_to_leave_out(tmp_path, models, monkeypatch):
+def test_the_run_names_attackers_that_cannot_be_had_and_those_that_nobody_asked_for(tmp_path, models, monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "case_notes", lambda case, weights, left_out: seen.append(left_out) or {})
+    monkeypatch.setattr(module, "case_notes", lambda case, weights, *given: seen.append(given) or {})
     monkeypatch.setattr(module, "run_attacks", lambda *a: [])
     for attackers in (None, ["metadata"]):
         judgement = Judgement(models_dir=models, attacks=["verification"], attackers=attackers)
         judgement.run(Case(knowledge("unchanged"), judged("unchanged"), "ab" * 32), tmp_path)
-    assert seen[0]["arcface"] == "weights arcface*" and "frozen" not in seen[0] and seen[1] == {}
+    (left_out, weaker), (by_hand, weaker_by_hand) = seen
+    assert left_out["arcface"] == "weights arcface*" and "frozen" not in left_out and by_hand == left_out
+    assert "not asked for" not in weaker and "not asked for: frozen" in weaker_by_hand
