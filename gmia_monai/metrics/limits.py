@@ -94,10 +94,10 @@ def bounded_interval(
     widened by ``sqrt(n / (n - 1))``, since a resample varies less than a sample (Hesterberg, American Statistician
     69:371, 2015). The standard error is the larger of that of the replicates' logits and that of the replicates
     divided by the slope of the logit: the first sees the skewness, the second also the resamples that reach a bound.
-    The margin of seeds, their standard error times Student's t, times the slope of the logit, is added in quadrature
-    (Zou and Donner, Statistics in Medicine 27:1693, 2008). The slope is that of half a patient from a bound at most:
-    beyond, it would make nearly anything of seeds that differ by less than a patient; away from that bound the limit is
-    no nearer than the margin itself. At a bound, where no resample differs, the
+    The margin of seeds, their standard error times Student's t, is added in quadrature (Zou and Donner, Statistics in
+    Medicine 27:1693, 2008): towards the nearer bound times the slope of the logit, half a patient from it at most; away
+    from it as far as the margin itself reaches, since the slope would make nearly anything of seeds that differ by a
+    patient or two. At a bound, where no resample differs, the
     limits are Wilson's of so many patients; less than one and a half patients from it, the margin of patients is no
     wider than Wilson's of that many, or than what resamples reach.
 
@@ -132,14 +132,13 @@ def bounded_interval(
             of_patients = min(of_patients, abs(logit(widest[1 if place < 0.5 else 0]) - logit(place)))
         margin = 0.0 if seeds is None else seeds.margin(level) / width
         resolved = min(max(place, 0.5 / n), 1.0 - 0.5 / n)
-        of_seeds = margin / (resolved * (1.0 - resolved))
-        if resolved != place:
-            inward = min(place + margin, 0.5) if place < 0.5 else max(place - margin, 0.5)
-            of_seeds = max(of_seeds, abs(logit(inward) - logit(place)))
-        margin = math.hypot(of_patients, of_seeds)
-        if margin < 1e-12:  # all alike, up to rounding
+        near = margin / (resolved * (1.0 - resolved))
+        other = max(place - margin, 0.5 / n) if place >= 0.5 else min(place + margin, 1.0 - 0.5 / n)
+        of_seeds = (abs(logit(place) - logit(other)), near)
+        below, above = (math.hypot(of_patients, part) for part in (of_seeds if place >= 0.5 else of_seeds[::-1]))
+        if max(below, above) < 1e-12:  # all alike, up to rounding
             return Interval(value, value, value)
-        low, high = expit(logit(place) - margin), expit(logit(place) + margin)
+        low, high = expit(logit(place) - below), expit(logit(place) + above)
     return Interval(value, float(start + width * low), float(start + width * high))
 
 

@@ -93,6 +93,12 @@ def test_seeds_that_differ_beside_a_bound_do_not_make_nearly_everything_possible
     rate, of_rate = _seeds([0.0, 0.0, 0.0003])
     mirrored = bounded_interval(low + rate, np.full(50, low + rate), 155, bounds=bounds, seeds=of_rate)
     assert low <= mirrored.low < low + rate and low + rate + of_rate.margin(0.95) - 1e-9 <= mirrored.high < low + 0.002
+    # two alike, one a patient off: no farther from the bound than Student's t of the three, and what patients add
+    value, seeds = _seeds([0.0001, 0.0001, 0.0026])
+    span = high - low
+    alone = bounded_interval(low + span * value, np.full(50, low + span * value), 560, bounds=bounds, seeds=seeds)
+    assert alone.high == pytest.approx(low + span * value + seeds.margin(0.95), rel=1e-6) and alone.low >= low
+    value, seeds = _seeds([1.0, 1.0, 0.9978])
     # beside the margin of patients, which is no wider than Wilson's
     drawn = 1.0 - 1e-3 * np.random.default_rng(0).poisson(1.0, 300)
     both = bounded_interval(value, drawn, 155, seeds=seeds)
