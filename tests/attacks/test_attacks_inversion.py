@@ -242,7 +242,7 @@ def test_figures_are_means_over_seeds():
     for name, line in three.items():
         values = [of_seed[name].value for of_seed in single]
         assert line.value == pytest.approx(np.mean(values), abs=1e-5) and line.extra["attacker_seeds"] == [0, 1, 2]
-        assert "auc_release" in name or len(set(values)) == 3, "the seeds are those of the networks"
+        assert name != "inversion_psnr.v1" or len(set(values)) == 3, "the seeds are those of the networks"
     with pytest.raises(UsageError, match="GM-U316"):
         InversionAttack(AttackerPool({"frozen": FrozenAttacker}), ())
 
