@@ -11,6 +11,7 @@ both sides. GMIA's own figures, by distances of embeddings that are not normalis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +26,6 @@ from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import checked_seeds
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap_figures
-from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 
 __all__ = ["Cloaking", "SinglingOutAttack", "cloaking", "euclidean_score", "weighted_median"]
@@ -122,22 +122,22 @@ def weighted_median(values: Float[np.ndarray, "n"], weights: Float[np.ndarray, "
 
 
 class _Figure(NamedTuple):
-    """A statistic of values, one an image, that lie between 0 and ``largest``."""
+    """A statistic of values, one an image, and the bounds of both: infinite ones for limits from percentiles."""
 
     name: str
     values: Float[np.ndarray, "n"]
     statistic: Callable[[np.ndarray, np.ndarray], float]
-    largest: float = 1.0
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Figures:
-    """All figures of one attacker and seed; a call gives them for weights of the images, each brought to [0, 1]."""
+    """All figures of one attacker and seed; a call gives them for weights of the images."""
 
     figures: tuple[_Figure, ...]
 
     def __call__(self, weights: Float[np.ndarray, "n"]) -> list[float]:
-        return [f.statistic(f.values, weights) / f.largest for f in self.figures]
+        return [f.statistic(f.values, weights) for f in self.figures]
 
 
 class SinglingOutAttack:
@@ -223,11 +223,11 @@ class SinglingOutAttack:
         context: RunContext,
         extra: dict[str, object] | None = None,
     ) -> list[Result]:
-        intervals = patient_bootstrap_figures(per_seed, patient, self.n_boot, context.seed)
+        bounds = [figure.bounds for figure in per_seed[0].figures]
+        intervals = patient_bootstrap_figures(per_seed, patient, self.n_boot, context.seed, bounds=bounds)
         n_patients = len(np.unique(patient))
         lines = []
         for figure, interval in zip(per_seed[0].figures, intervals, strict=True):
-            interval = Interval(*(figure.largest * limit for limit in interval))
             lines.append(
                 context.result(
                     f"{prefix}{figure.name}.T2.{attacker}.v1",
@@ -247,11 +247,11 @@ class SinglingOutAttack:
 
 
 def _published(found: Cloaking) -> tuple[_Figure, ...]:
-    n = float(max(found.n_others, 1))
+    counts = (0.0, math.inf)  # a median of counts has no slope at its bound
     return (
         _Figure("hidden_rate", found.hidden, _mean),
-        _Figure("local_cloaking_avatars", found.avatars_nearer, weighted_median, n),
-        _Figure("local_cloaking_records", found.records_nearer, weighted_median, n),
+        _Figure("local_cloaking_avatars", found.avatars_nearer, weighted_median, counts),
+        _Figure("local_cloaking_records", found.records_nearer, weighted_median, counts),
     )
 
 

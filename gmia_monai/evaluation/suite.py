@@ -61,7 +61,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 SUITE_VERSION = 4  # raised whenever pairs, intervals or most attacks change what they mean
 # of an attack that alone has changed since
-ATTACK_VERSIONS = {"verification": 5, "linkability": 6, "budget": 5, "inversion": 5}
+ATTACK_VERSIONS = {"verification": 5, "linkability": 6, "singling_out": 5, "budget": 5, "inversion": 5}
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
