@@ -73,8 +73,8 @@ def weaknesses(
 ) -> str:
     """In what attackers fall short of what could be had and of the settings of everyday use; empty: in nothing.
 
-    The system itself, which a folder does not hold, is no shortcoming, nor is what a kind of release leaves no place
-    for.
+    What a kind of release leaves no place for is no shortcoming; the system itself, which a folder does not hold, is
+    one: who has it finds more.
 
     Args:
         attackers: that are used.
@@ -89,6 +89,9 @@ def weaknesses(
     lacking = [name for name, reason in left_out.items() if "weights" in reason]
     if lacking:
         found.append(f"no weights for {', '.join(lacking)}")
+    unheld = [name for name, reason in left_out.items() if "the system" in reason and "one source" not in reason]
+    if unheld:
+        found.append(f"nobody holds the system for {', '.join(unheld)}")
     if len(seeds) < len(EVERYDAY["seeds"]):
         found.append(f"{len(seeds)} attacker seeds instead of {len(EVERYDAY['seeds'])}")
     steps = RefitRecipe(**dict(refit or {})).steps

@@ -79,7 +79,8 @@ _TOPICS = (
     ),
     _Topic(
         "Attributes",
-        "Sex, view and age band from released images, and from the real images behind them: what there was to find.",
+        "Sex, view and age band from released images, and what the same network, which learned from releases, reads "
+        "off the real images behind them.",
         ("attribute_auc",),
         "attribute_",
     ),

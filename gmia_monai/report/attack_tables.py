@@ -26,6 +26,10 @@ from gmia_monai.report.cells import (
 __all__ = ["SECTIONS", "Section", "section_parts"]
 
 _YEARS = ("under_1", "1_to_2", "2_to_5", "5_to_10", "10_or_more")
+_SIGNALS = (
+    *("loss_pixels", "loss_calibrated", "loss_frozen", "nearest_pixels", "nearest_calibrated_pixels"),
+    *("nearest_frozen", "nearest_calibrated_frozen", "supervised", "shadow"),
+)
 _MEMORISED_BY = ("pixels", "frozen", "snn", "arcface")
 _SUBGROUP = "verification_auc_subgroup.T1.worst."
 
@@ -342,7 +346,8 @@ SECTIONS = (
         "Presence and membership",
         "Presence: is a patient among the sources of the release, given another image? Membership: did the system "
         "learn from the patient? Brackets: what the signal of membership finds without the release, so that only what "
-        "is above it comes from there. Attacker, statistic and signal are chosen on V2.",
+        "is above it comes from there. Attacker, statistic and signal are chosen on V2. As published: the share of "
+        "members that are taken for members, which says nothing without those who wrongly are.",
         {
             "Presence:": {
                 "AUC": line("presence_auc.worst.v1"),
@@ -355,6 +360,11 @@ SECTIONS = (
                 "signal": line("membership_auc.worst.v1", show=who),
                 "TPR at FPR 1 %": line("membership_tpr_at_fpr_1pct.worst.v1"),
                 "AUC by patient": line("membership_auc_patient.worst.v1"),
+                "members found, as published": line("membership_accuracy_members_only.paper.v1"),
+            },
+            "Membership by each signal:": {
+                signal.replace("_", " "): line(f"membership_auc.{signal}.v1", show=_beside("auc_without_release"))
+                for signal in _SIGNALS
             },
         },
     ),
@@ -370,9 +380,9 @@ SECTIONS = (
     ),
     Section(
         "Attributes",
-        "What a network reads off released images, beside what the same network reads off the real images behind them; "
-        "0.5 AUC is chance (macro over classes). Accuracy stands beside the share of the most frequent class, which a "
-        "guess finds.",
+        "What a network that learned from releases reads off released images, beside what it reads off the real images "
+        "behind them (of noise it learned nothing that helps there); 0.5 AUC is chance (macro over classes). Accuracy "
+        "stands beside the share of the most frequent class, which a guess finds.",
         {"Sex:": _attribute("sex"), "View:": _attribute("view"), "Age band:": _attribute("age")},
     ),
     Section(

@@ -13,7 +13,7 @@ from gmia_monai.report.floor import floor_line
 __all__ = ["ATTACKERS", "HELD", "recovered"]
 
 HELD = {
-    "T1": "Holding another image of the person (T1)",
+    "T1": "Holding other images of the person (T1)",
     "T2": "Holding the very source image (T2)",
     "T3": "Holding two released images (T3)",
 }
@@ -29,7 +29,7 @@ ATTACKERS = {
     "adaptive_cross_snn": "retrains a Siamese network on released and real images of other people",
     "adaptive_cross_frozen": "retrains the optimiser's own encoder on released and real images of other people",
     "adaptive_source": "retrains a network on released images of other people and their very sources",
-    "averaging": "scores several images of a person together",
+    "averaging": "scores all images of a person that there are together",
     "fusion": "weighs the evidence of all attackers together",
     "fused_pairs": "weighs the evidence of all attackers on each pair of images",
     "owner_fresh": "has the system itself and compares with a fresh release of the real image",
@@ -71,7 +71,7 @@ def _adaptive(lines: Lines, threat: str, held: str) -> str:
     found = replace(found, extra=found.extra | {"attacker": found.attacker, "variant": variant})
     return (
         f"The best single attacker that adapts to the system, on releases of other people (`{who(found)}`), is right "
-        f"in {_of_100(found)}{helped}."
+        f"in {_of_100(found)}, from two images at a time{helped}."
     )
 
 

@@ -82,8 +82,9 @@ def test_what_makes_attackers_weaker_than_they_could_be_is_said():
     everyone, held = protocol_attackers(), {"owner": "the system itself, which a folder does not hold"}
     there = [name for name in everyone if name not in held]
     assert weaknesses(everyone, {}, (0, 1, 2), {"steps": 300}) == ""
-    assert weaknesses(there, held, range(3), None) == "", "nobody can ask a folder for the system"
-    assert weaknesses(there[:-1], held, (0, 1, 2), None) == f"not asked for: {there[-1]}"
+    unheld = "nobody holds the system for owner"
+    assert weaknesses(there, held, range(3), None) == unheld
+    assert weaknesses(there[:-1], held, (0, 1, 2), None) == f"not asked for: {there[-1]}; {unheld}"
     assert weaknesses(everyone, {}, (0,), None) == "1 attacker seeds instead of 3"
     assert weaknesses(everyone, {}, (0, 1, 2), {"steps": 60}) == "60 updates a refit instead of 300"
     lacking = {"snn": "weights siamese*", "linear": "one source an image (the release is generated)"}
