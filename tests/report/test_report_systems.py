@@ -227,7 +227,7 @@ def test_plain_words_name_the_best_attacker_that_adapts():
             for name, value, on_choice in (("linear", 0.75, 0.8), ("owner", 0.93, 0.9), ("frozen", 0.94, 0.95))
         ),
     ]
-    best = "on releases of other people (`owner signed`), is right in 93 of 100 (upper limit 94), from two images at a time."
+    best = "(`owner signed`), is right in 93 of 100 (upper limit 94), from two images at a time."
     assert best in systems_markdown(lines)
     worst = replace(lines[0], extra={"attacker": "owner", "variant": "signed"})
     assert "The best single" not in systems_markdown([worst, *lines[1:]]), "it stands there already"
