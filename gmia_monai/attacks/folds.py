@@ -7,10 +7,13 @@ on the one that learned most by heart.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
+
+from gmia_monai.attacks.base import TooLittleDataError
 
 __all__ = ["CrossFitted"]
 
@@ -49,7 +52,8 @@ class CrossFitted(Generic[Model]):
         for part in range(_PARTS):
             learnt = (of_first != part) & (of_second != part)
             if min((positive & learnt).sum(), (~positive & learnt).sum()) >= 2:
-                self._without[part] = learn(learnt)
+                with suppress(TooLittleDataError):  # rows without a weight teach nothing
+                    self._without[part] = learn(learnt)
 
     def _parts(self, patients: Int[np.ndarray, "m"]) -> Int[np.ndarray, "m"]:
         return np.array([self._part_of.get(p, -1) for p in patients.tolist()], dtype=np.int64)

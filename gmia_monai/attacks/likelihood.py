@@ -30,7 +30,7 @@ class LikelihoodRatio:
             independent.
 
     Raises:
-        UsageError: ``GM-U315`` with fewer than two pairs of a kind.
+        UsageError: ``GM-U315`` with fewer than two pairs of a kind that have a weight.
     """
 
     def __init__(
@@ -42,9 +42,10 @@ class LikelihoodRatio:
     ) -> None:
         self._n_patients = n_patients
         weights = np.ones(len(scores)) if weights is None else weights
-        if min(same.sum(), (~same).sum()) < 2:
+        n_same, n_other = ((weights[kind] > 0).sum() for kind in (same, ~same))
+        if min(n_same, n_other) < 2:
             raise TooLittleDataError(
-                "GM-U315", "a likelihood ratio needs pairs of both kinds", got=f"{same.sum()} positive"
+                "GM-U315", "a likelihood ratio needs pairs of both kinds", got=f"{n_same} positive, {n_other} negative"
             )
         spread = float(np.std(scores)) or 1.0
         self.grid = np.linspace(scores.min() - spread / 2, scores.max() + spread / 2, _GRID)

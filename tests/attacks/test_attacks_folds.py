@@ -6,6 +6,7 @@ import numpy as np
 from attack_cohorts import real_images
 
 from gmia_monai.attacks.folds import CrossFitted
+from gmia_monai.attacks.likelihood import LikelihoodRatio
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.verification import roc_auc
 
@@ -62,3 +63,18 @@ def test_what_was_learned_by_heart_is_worth_nothing():
     fitted = CrossFitted(fit, PAIRS.same, *SIDES)
     assert roc_auc(fitted.all(key), PAIRS.same, PAIRS.weight) > 0.999
     assert roc_auc(fitted.left_out(key, PAIRS.patient_first), PAIRS.same, PAIRS.weight) == 0.5
+
+
+def test_a_part_whose_absence_leaves_no_weight_is_asked_by_all():
+    """All weight of the positives lies with two patients: without either there is too little to learn from."""
+    patient, positive = np.repeat(np.arange(20), 2), np.arange(40) % 2 == 0
+    weights = np.where(positive & (patient >= 2), 0.0, 1.0)
+    scores = np.random.default_rng(0).normal(size=40)
+
+    def learn(rows):
+        return LikelihoodRatio(scores[rows], positive[rows], weights[rows])
+
+    fitted = CrossFitted(learn, positive, patient)
+    left_out = fitted.left_out(scores, patient)
+    assert np.isfinite(left_out).all()
+    assert np.array_equal(left_out[:4], fitted.all(scores)[:4]) and not np.array_equal(left_out, fitted.all(scores))

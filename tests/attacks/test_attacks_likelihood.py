@@ -72,3 +72,6 @@ def test_beyond_what_was_seen_the_nearest_counts():
 def test_one_kind_alone_is_refused():
     with pytest.raises(UsageError, match="GM-U315"):
         LikelihoodRatio(np.arange(5.0), np.ones(5, dtype=bool))
+    weights = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
+    with pytest.raises(UsageError, match="GM-U315.*1 positive"):
+        LikelihoodRatio(np.arange(5.0), np.array([True, False, True, False, False]), weights)
