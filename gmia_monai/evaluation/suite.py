@@ -61,7 +61,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 SUITE_VERSION = 4  # raised whenever pairs, intervals or most attacks change what they mean
 # of an attack that alone has changed since
-ATTACK_VERSIONS = {"verification": 5, "linkability": 6, "singling_out": 5, "budget": 5, "inversion": 5}
+ATTACK_VERSIONS = {"verification": 6, "linkability": 6, "singling_out": 5, "budget": 5, "inversion": 5}
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
@@ -116,7 +116,8 @@ def make_attacks(
     names.sort(key=lambda name: name == "fidelity")  # whose second network utility trains
     frozen = [] if models_dir is None else attacker_weights(models_dir, "identity")
     recipe = RefitRecipe(**recipe) if isinstance(recipe, Mapping) else recipe
-    pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, RefitStore(store_dir), frozen))
+    store = RefitStore(store_dir)
+    pool = AttackerPool(make_attackers(attackers, arcface, snn, recipe, device, store, frozen, seeds))
     over_seeds: dict[str, Any] = {"seeds": tuple(seeds), "n_boot": n_boot}
     trained = over_seeds | {"device": device}
     if train_steps is not None:
@@ -226,6 +227,7 @@ def _allowed(
         "owner_fresh": one_to_one and (arcface or frozen) and system,
         "averaging": one_to_one and (arcface or frozen),
         "fusion": one_to_one and (arcface or frozen),
+        "ensemble": one_to_one and (arcface or frozen),
     }
 
 

@@ -127,7 +127,7 @@ def test_an_attack_that_has_changed_is_made_anew_and_the_others_are_not(case, tm
     lines = _run(case, "unchanged", out, attacks=names)
     assert next((out / "attacks").glob("singling_out.*.jsonl")).stat().st_mtime_ns == kept
     versions = {r.name.split("_")[0]: r.extra["suite_version"] for r in lines}
-    assert versions["linkability"] == 99 and versions["hidden"] == suite.SUITE_VERSION
+    assert versions["linkability"] == 99 and versions["hidden"] == suite.ATTACK_VERSIONS["singling_out"]
     assert len({r.identity for r in lines}) == len(lines)
 
 
@@ -136,7 +136,9 @@ def test_a_run_of_a_part_keeps_the_lines_of_the_others(case, tmp_path):
     first = _run(case, "unchanged", out, attacks=["singling_out", "linkability"])
     both = _run(case, "unchanged", out, attacks=["singling_out"], n_members=5)
     assert {r.identity for r in both} == {r.identity for r in first}
-    assert {r.extra["suite_version"] for r in both} == {suite.SUITE_VERSION, suite.ATTACK_VERSIONS["linkability"]}
+    assert {r.extra["suite_version"] for r in both} == {
+        suite.ATTACK_VERSIONS[r] for r in ("singling_out", "linkability")
+    }
     assert len(list((out / "attacks").glob("*.jsonl"))) == 2
 
 

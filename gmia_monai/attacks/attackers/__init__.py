@@ -10,6 +10,7 @@ from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.averaging import AveragingAttacker
 from gmia_monai.attacks.attackers.base import Attacker, EmbeddingAttacker
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
+from gmia_monai.attacks.attackers.ensemble import EnsembleAttacker
 from gmia_monai.attacks.attackers.fresh import FreshReleaseAttacker
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.fusion import FusionAttacker
@@ -37,7 +38,10 @@ ATTACKERS: dict[str, type] = {
     "owner_fresh": FreshReleaseAttacker,
     "averaging": AveragingAttacker,
     "fusion": FusionAttacker,
+    "ensemble": EnsembleAttacker,
 }
+
+_COMBINED = ("averaging", "fusion", "ensemble")
 
 
 def make_attackers(
@@ -48,19 +52,22 @@ def make_attackers(
     device: str = "cpu",
     store: RefitStore | None = None,
     frozen: Sequence[PathLike] = (),
+    seeds: Sequence[int] = (0, 1, 2),
 ) -> dict[str, Callable[[], Attacker]]:
     """Name to a function that makes the attacker.
 
     Args:
         names: of :data:`ATTACKERS`; ``linear``, ``adaptive_released``, ``adaptive_cross`` and ``adaptive_source`` can
             have ``_snn`` or ``_frozen`` behind them to start from the Siamese network or the optimiser's own encoder
-            instead of the ArcFace one. ``averaging`` and ``fusion`` build on those of the others that are named.
+            instead of the ArcFace one. ``averaging`` and ``fusion`` build on those of the others that are named,
+            ``ensemble`` as ``fusion`` does.
         arcface: weights files of the ArcFace attacker, one a seed.
         snn: weights files of the Siamese one.
         recipe: how adaptive attackers are refitted.
         device: where networks run.
         store: keeps refitted networks; None: in memory, so that attackers that share one refit it once.
         frozen: weights file of the encoder that the system optimised against.
+        seeds: of the networks of ``ensemble``.
 
     Raises:
         UsageError: ``GM-U319`` for a name that is none.
@@ -90,17 +97,21 @@ def make_attackers(
             made[name] = lambda: FreshReleaseAttacker(arcface, device=device)
         elif name in ("metadata", "frozen"):
             made[name] = ATTACKERS[name]
-        elif name not in ("averaging", "fusion"):
+        elif name not in _COMBINED:
             raise UsageError("GM-U319", "unknown attacker", got=name, expected=", ".join(ATTACKERS))
     alone = {name: make for name, make in made.items() if name != "metadata"}
-    for name in ("averaging", "fusion"):
+    for name in _COMBINED:
         if name in names and not alone:
             raise UsageError("GM-U319", f"{name} needs another attacker that looks at pixels", got=", ".join(names))
     if "averaging" in names:
         made["averaging"] = lambda: AveragingAttacker(alone)
+    if "ensemble" in names and "fusion" not in names:
+        raise UsageError("GM-U319", "ensemble needs fusion", got=", ".join(names))
+    heard = {name: make for name, make in made.items() if name != "metadata"}
     if "fusion" in names:
-        heard = {name: make for name, make in made.items() if name != "metadata"}
         made["fusion"] = lambda: FusionAttacker(heard)
+    if "ensemble" in names:
+        made["ensemble"] = lambda: EnsembleAttacker(lambda: FusionAttacker(heard), seeds)
     return made
 
 

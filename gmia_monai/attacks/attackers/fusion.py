@@ -7,6 +7,7 @@ image, as far as there are patients enough.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -37,6 +38,7 @@ class FusionAttacker(CombiningAttacker):
         self._attackers: dict[str, Attacker] = {}
         self._weighed: dict[str, CrossFitted[LogOdds]] = {}
         self._choice: Judged | None = None
+        self._scored: weakref.WeakKeyDictionary[Pairs, tuple[str, Judged, np.ndarray]] = weakref.WeakKeyDictionary()
 
     def fit(self, knowledge: AttackerKnowledge, seed: int) -> None:
         """Fits the attackers, and weighs them under each threat model on V2, with matched negatives.
@@ -45,6 +47,7 @@ class FusionAttacker(CombiningAttacker):
             UsageError: as the attackers do.
         """
         judged = self._choice = knowledge.choice
+        self._scored.clear()
         self._attackers = self.others(knowledge, seed)
         for threat in THREATS:
             pairs = threat_pairs(judged.real.cohort, threat, "matched", judged.released)
@@ -52,7 +55,7 @@ class FusionAttacker(CombiningAttacker):
                 self._weighed[threat] = _weighed(self._scores(judged, pairs, threat), pairs)
 
     def score(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n"]:
-        """Log odds of "same person".
+        """Log odds of "same person"; of pairs that were asked about before those of then, since the ensemble asks, too.
 
         Raises:
             UsageError: ``GM-U317`` where V2 has too few pairs under this threat model.
@@ -61,10 +64,13 @@ class FusionAttacker(CombiningAttacker):
             raise TooLittleDataError(
                 "GM-U317", f"too few patients of V2 to weigh attackers under threat model {threat}"
             )
-        scores = self._scores(judged, pairs, threat)
-        if judged is self._choice:
-            return self._weighed[threat].left_out(scores, pairs.patient_first)
-        return self._weighed[threat].all(scores)
+        kept = self._scored.get(pairs)
+        if kept is None or kept[0] != threat or kept[1] is not judged:
+            scores, weighed = self._scores(judged, pairs, threat), self._weighed[threat]
+            on_choice = judged is self._choice
+            found = weighed.left_out(scores, pairs.patient_first) if on_choice else weighed.all(scores)
+            kept = self._scored[pairs] = (threat, judged, found)
+        return kept[2].copy()
 
     def _scores(self, judged: Judged, pairs: Pairs, threat: str) -> Float64[np.ndarray, "n k"]:
         columns = []
