@@ -133,7 +133,7 @@ def bounded_interval(
         margin = 0.0 if seeds is None else seeds.margin(level) / width
         resolved = min(max(place, 0.5 / n), 1.0 - 0.5 / n)
         near = margin / (resolved * (1.0 - resolved))
-        other = max(place - margin, 0.5 / n) if place >= 0.5 else min(place + margin, 1.0 - 0.5 / n)
+        other = max(place - margin, _ROUNDING) if place >= 0.5 else min(place + margin, 1.0 - _ROUNDING)
         of_seeds = (abs(logit(place) - logit(other)), near)
         below, above = (math.hypot(of_patients, part) for part in (of_seeds if place >= 0.5 else of_seeds[::-1]))
         if max(below, above) < 1e-12:  # all alike, up to rounding

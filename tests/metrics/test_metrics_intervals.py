@@ -208,11 +208,11 @@ def test_patient_bootstrap_over_seeds_is_the_mean_of_the_seeds_with_a_students_t
     assert alike[1:] == pytest.approx(once[1:])
     apart = patient_bootstrap_figures([of(v + 0.2 * s) for s, v in enumerate(values * 0.1)], patients, n_boot=400)[0]
     assert apart.value == pytest.approx(np.mean([(values * 0.1)[s].mean() + 0.2 * s for s in range(3)]))
-    # three seeds 0.2 apart: 4.3 standard errors of 0.115 either side of 0.25, on the logit scale
+    # three seeds 0.2 apart: 4.3 standard errors of 0.115 either side of 0.25, below it on the logit scale
     slope = 1 / (apart.value * (1 - apart.value))
-    margin = stats.t.ppf(0.975, 2) * 0.2 / np.sqrt(3) * slope
-    logits = np.log(apart.value / (1 - apart.value)) + np.array([-1, 1]) * margin
-    assert apart[1:] == pytest.approx(tuple(1 / (1 + np.exp(-logits))), rel=0.05)
+    margin = stats.t.ppf(0.975, 2) * 0.2 / np.sqrt(3)
+    logit = np.log(apart.value / (1 - apart.value)) - margin * slope
+    assert apart[1:] == pytest.approx((1 / (1 + np.exp(-logit)), apart.value + margin), rel=0.05)
 
 
 def _seeds(spread, own, n_seeds=3, n_boot=400):
