@@ -61,8 +61,8 @@ class CrossFitted(Generic[Model]):
     def left_out(self, scores: Shaped[np.ndarray, "m ..."], first: Int[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
         """What the model says that has learned from nothing with the (first) patient of each row.
 
-        Those who are not of V2 are scored by all of it, and so is a part whose absence leaves fewer than two rows of a
-        kind.
+        Those who are not of V2 are scored by all of it, and so is a part whose absence leaves too little to learn from:
+        fewer than two rows of a kind, or what ``learn`` itself calls too little.
         """
         part, found = self._parts(first), self.all(scores)
         for left, without in self._without.items():

@@ -10,7 +10,7 @@ from typing import Any
 from gmia_monai.attacks.refit import RefitRecipe
 from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.options import EVERYDAY
-from gmia_monai.evaluation.suite import ONE_TO_ONE_ATTACKS, protocol_attackers
+from gmia_monai.evaluation.suite import NO_SYSTEM, ONE_TO_ONE_ATTACKS, protocol_attackers
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, read_metadata
 
@@ -89,7 +89,7 @@ def weaknesses(
     lacking = [name for name, reason in left_out.items() if "weights" in reason]
     if lacking:
         found.append(f"no weights for {', '.join(lacking)}")
-    unheld = [name for name, reason in left_out.items() if "the system" in reason and "one source" not in reason]
+    unheld = [name for name, reason in left_out.items() if reason == NO_SYSTEM]
     if unheld:
         found.append(f"nobody holds the system for {', '.join(unheld)}")
     if len(seeds) < len(EVERYDAY["seeds"]):

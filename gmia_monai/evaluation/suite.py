@@ -43,6 +43,7 @@ from gmia_monai.weights import read_index, sha256_of
 
 __all__ = [
     "ATTACK_VERSIONS",
+    "NO_SYSTEM",
     "SUITE_VERSION",
     "AttackEngine",
     "attack_engine",
@@ -62,6 +63,7 @@ _log = logging.getLogger(__name__)
 SUITE_VERSION = 4  # raised whenever pairs, intervals or most attacks change what they mean
 # of an attack that alone has changed since
 ATTACK_VERSIONS = {"verification": 6, "linkability": 6, "singling_out": 5, "budget": 5, "inversion": 5}
+NO_SYSTEM = "the system itself, which a folder does not hold"  # why ``owner`` is left out
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
     *("verification", "retrieval", "linkability", "singling_out"),
@@ -192,7 +194,7 @@ def attackers_left_out(case: Case, arcface: Sequence[PathLike], snn: Sequence[Pa
     }
     told = {"one_to_one": f"one source an image (the release is {kind})", "sources": "sources"}
     told |= {name: f"weights {stem}*" for name, stem in (("arcface", "arcface"), ("snn", "siamese"))}
-    told |= {"frozen": "weights identity", "system": "the system itself, which a folder does not hold"}
+    told |= {"frozen": "weights identity", "system": NO_SYSTEM}
     lacking = [name for name, held in there.items() if not held]
     left_out = {}
     for name in (name for name, possible in _allowed(**there).items() if not possible):

@@ -97,9 +97,9 @@ def bounded_interval(
     The margin of seeds, their standard error times Student's t, is added in quadrature (Zou and Donner, Statistics in
     Medicine 27:1693, 2008): towards the nearer bound times the slope of the logit, half a patient from it at most; away
     from it as far as the margin itself reaches, since the slope would make nearly anything of seeds that differ by a
-    patient or two. At a bound, where no resample differs, the
-    limits are Wilson's of so many patients; less than one and a half patients from it, the margin of patients is no
-    wider than Wilson's of that many, or than what resamples reach.
+    patient or two. At a bound, where no resample differs, the limits are Wilson's of so many patients; less than one
+    and a half patients from it, the margin of patients is no wider than Wilson's of that many, or than what resamples
+    reach.
 
     Args:
         value: on all data.

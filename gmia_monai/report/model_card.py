@@ -17,7 +17,7 @@ __all__ = ["BEGIN", "END", "card_with_figures", "main"]
 
 BEGIN, END = "<!-- attackers: begin -->", "<!-- attackers: end -->"
 _COLUMNS: Columns = {
-    "another image of the person is held (T1)": line("verification_auc.T1.worst.v1", "matched"),
+    "other images of the person are held (T1)": line("verification_auc.T1.worst.v1", "matched"),
     "by": line("verification_auc.T1.worst.v1", "matched", show=who),
     "the very source (T2)": line("verification_auc.T2.worst.v1", "matched"),
     "two released images (T3)": line("verification_auc.T3.worst.v1", "matched"),

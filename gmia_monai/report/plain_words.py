@@ -31,7 +31,7 @@ ATTACKERS = {
     "adaptive_source": "retrains a network on released images of other people and their very sources",
     "averaging": "scores all images of a person that there are together",
     "fusion": "weighs the evidence of all attackers together",
-    "ensemble": "weighs the evidence of all attackers, each trained three times over, together",
+    "ensemble": "weighs the evidence of all attackers, each trained with several seeds, together",
     "fused_pairs": "weighs the evidence of all attackers on each pair of images",
     "owner_fresh": "has the system itself and compares with a fresh release of the real image",
     "owner": "has the system itself and retrains a network on as many releases as wanted",

@@ -107,9 +107,9 @@ def _headline(systems: Mapping[str, System]) -> list[str]:
     return [
         "## Headline",
         "Verification AUC of the attacker that was worst on V2, among those that look at pixels, with its sign. T1: "
-        "another image of the person; T2: the very source; T3: two released images. 0.5: nothing is found. About 300 "
-        "patients have pairs: differences below 0.03 near 0.5 mean nothing. Patients weigh alike, as far as negatives "
-        "can be found for them"
+        "other images of the person (one at a time, but for averaging, fusion and ensemble); T2: the very source; T3: "
+        "two released images. 0.5: nothing is found. About 300 patients have pairs: differences below 0.03 near 0.5 "
+        "mean nothing. Patients weigh alike, as far as negatives can be found for them"
         + _patients(systems)
         + "; negatives weigh so that each image is as frequent among them as among positives: a score of one image "
         "alone has AUC 0.5. Membership: in brackets what the same signal finds without the release.",

@@ -233,7 +233,7 @@ def test_an_output_may_beat_the_release_at_its_best():
 def test_figures_are_means_over_seeds():
     def table(seeds: tuple[int, ...]) -> dict[str, Result]:
         attack = InversionAttack(
-            AttackerPool({"frozen": FrozenAttacker}), seeds, 30, Schedule(steps=60, lr=4e-3, validate_every=60), 8
+            AttackerPool({"frozen": FrozenAttacker}), seeds, 30, Schedule(steps=12, lr=4e-3, validate_every=12), 8
         )
         attack.fit(_known("half_negative"))
         return {r.name: r for r in attack.score(half_negative(judged("unchanged")), CONTEXT)}
@@ -242,7 +242,7 @@ def test_figures_are_means_over_seeds():
     for name, line in three.items():
         values = [of_seed[name].value for of_seed in single]
         assert line.value == pytest.approx(np.mean(values), abs=1e-5) and line.extra["attacker_seeds"] == [0, 1, 2]
-        assert name != "inversion_psnr.v1" or len(set(values)) == 3, "the seeds are those of the networks"
+        assert "auc_release" in name or len(set(values)) == 3, "the seeds are those of the networks"
     with pytest.raises(UsageError, match="GM-U316"):
         InversionAttack(AttackerPool({"frozen": FrozenAttacker}), ())
 

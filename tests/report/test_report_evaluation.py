@@ -49,7 +49,7 @@ def test_the_page_has_the_figures_and_fetches_nothing(tmp_path):
     assert not re.search(r"url\(\s*['\"]?(?!#)", page) and "@import" not in page
     assert links.tags.count("svg") == 3
     assert "0.810" in page and "upper limit 0.840" in page and "adaptive_cross two-sided" in page
-    assert "is at most 0.60, the aim of this benchmark under T1, by all attackers that can be had" in page
+    assert "is at most 0.60, the aim of this benchmark under T1, by all attackers, who holds the system" in page
     assert "red: the value is 0.75 or more" in page
     assert page.index("Floor: metadata alone") < page.index("Another image of the person (T1)</h2>")
     assert "<dt>command</dt><dd><code>judge it --seeds 3</code></dd>" in page and "<dt>roles</dt><dd>–</dd>" in page

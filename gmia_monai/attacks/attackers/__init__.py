@@ -60,7 +60,7 @@ def make_attackers(
         names: of :data:`ATTACKERS`; ``linear``, ``adaptive_released``, ``adaptive_cross`` and ``adaptive_source`` can
             have ``_snn`` or ``_frozen`` behind them to start from the Siamese network or the optimiser's own encoder
             instead of the ArcFace one. ``averaging`` and ``fusion`` build on those of the others that are named,
-            ``ensemble`` as ``fusion`` does.
+            ``ensemble`` on ``fusion``.
         arcface: weights files of the ArcFace attacker, one a seed.
         snn: weights files of the Siamese one.
         recipe: how adaptive attackers are refitted.
@@ -70,7 +70,7 @@ def make_attackers(
         seeds: of the networks of ``ensemble``.
 
     Raises:
-        UsageError: ``GM-U319`` for a name that is none.
+        UsageError: ``GM-U319`` for a name that is none, or one whose attackers to build on are not named.
     """
     store = store or RefitStore()
     adaptive = {"adaptive_released": "released", "adaptive_cross": "real", "adaptive_source": "source"}
@@ -105,13 +105,13 @@ def make_attackers(
             raise UsageError("GM-U319", f"{name} needs another attacker that looks at pixels", got=", ".join(names))
     if "averaging" in names:
         made["averaging"] = lambda: AveragingAttacker(alone)
-    if "ensemble" in names and "fusion" not in names:
-        raise UsageError("GM-U319", "ensemble needs fusion", got=", ".join(names))
-    heard = {name: make for name, make in made.items() if name != "metadata"}
     if "fusion" in names:
+        heard = {name: make for name, make in made.items() if name != "metadata"}
         made["fusion"] = lambda: FusionAttacker(heard)
     if "ensemble" in names:
-        made["ensemble"] = lambda: EnsembleAttacker(lambda: FusionAttacker(heard), seeds)
+        if "fusion" not in made:
+            raise UsageError("GM-U319", "ensemble needs fusion", got=", ".join(names))
+        made["ensemble"] = lambda: EnsembleAttacker(made["fusion"], seeds)
     return made
 
 
