@@ -62,7 +62,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 SUITE_VERSION = 4  # raised whenever pairs, intervals or most attacks change what they mean
 # of an attack that alone has changed since
-ATTACK_VERSIONS = {"verification": 6, "linkability": 6, "singling_out": 5, "budget": 5, "inversion": 5}
+ATTACK_VERSIONS = {"verification": 6, "linkability": 6, "singling_out": 5, "budget": 6, "inversion": 5, "attribute": 5}
 NO_SYSTEM = "the system itself, which a folder does not hold"  # why ``owner`` is left out
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (

@@ -380,9 +380,9 @@ SECTIONS = (
     ),
     Section(
         "Attributes",
-        "What a network that learned from releases reads off released images, beside what it reads off the real images "
-        "behind them (of noise it learned nothing that helps there); 0.5 AUC is chance (macro over classes). Accuracy "
-        "stands beside the share of the most frequent class, which a guess finds.",
+        "What a network that learned from releases and real images reads off released images, beside what it reads off "
+        "the real images behind them, either by the checkpoint that does it best on V2; 0.5 AUC is chance (macro over "
+        "classes). Accuracy stands beside the share of the most frequent class, which a guess finds.",
         {"Sex:": _attribute("sex"), "View:": _attribute("view"), "Age band:": _attribute("age")},
     ),
     Section(

@@ -68,10 +68,11 @@ def systems_markdown(results: Sequence[Result], command: str = "python -m gmia_m
         "# Systems under attack",
         f"Generated from the result lines in `results/systems/` by `{command}`; edits are lost. Test role T of "
         f"evaluation protocol v1{_profiles(systems)}, at most four images a patient; 95 % intervals over patients and, "
-        f"for verification, attacker seeds. {DASH}: no line yet, or nothing to measure. T was scored "
-        "repeatedly while attacks and intervals were developed; no attacker, sign or threshold was chosen on it. At 64 "
-        "px, figures pool the folders nih128 (resized) and nih64, which are told apart by their spectrum; the two "
-        "images of a pair, and a query and its gallery in retrieval, are of one folder.",
+        "for verification, attacker seeds; `ensemble` is one attacker made of all seeds, so over patients alone. "
+        f"{DASH}: no line yet, or nothing to measure. T was scored repeatedly while attacks and intervals were "
+        "developed; no attacker, sign or threshold was chosen on it, but for the highest risks of Anonymeter's form, "
+        "as it says there. At 64 px, figures pool the folders nih128 (resized) and nih64, which are told apart by "
+        "their spectrum; the two images of a pair, and a query and its gallery in retrieval, are of one folder.",
     ]
     if not systems:
         return "\n\n".join([*parts, "No result lines yet."]) + "\n"
@@ -208,7 +209,7 @@ def _how(systems: Mapping[str, System], results: Sequence[Result]) -> list[str]:
         rows.append(row([label, *cells]))
     return [
         "## How it was judged",
-        "Attackers learn on A, are chosen on V2 and judged on T, on which nothing is chosen. The suite's default is "
+        "Attackers learn on A, are chosen on V2 and judged on T. The suite's default is "
         "300 updates a refit and 500 resamples. Several numbers in a "
         "cell: parts of the lines were made with each, see the commands. Members: images of the system's training "
         "patients, at most; 0: no attack on membership and no training on the release.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from attack_controls import is_silent
 from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker, real_side, released_side, within_budget
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
+from gmia_monai.attacks.attackers.owner import OwnerAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.attacks.budget import BudgetAttack, n_training_pairs
 from gmia_monai.attacks.pool import AttackerPool
@@ -109,7 +112,7 @@ def test_the_curve_is_of_the_refitted_attacker_that_is_best_on_v2(arcface):
     makers = make_attackers(["adaptive_released", "adaptive_cross"], arcface, recipe=recipe)
 
     class Chance(AdaptiveAttacker):
-        def score(self, judged, pairs, threat):
+        def compare_positions(self, left, right, pairs):
             return np.random.default_rng(0).random(len(pairs))
 
     chance = {"chance": lambda: Chance("chance", arcface, "real", recipe), "frozen": FrozenAttacker}
@@ -126,3 +129,12 @@ def test_without_an_attacker_that_is_refitted_there_is_no_curve():
         attack.score(judged("noise"), CONTEXT)
     attack.fit(knowledge("noise"))
     assert attack.score(judged("noise"), CONTEXT) == [] and attack.figure_data() == {}
+
+
+def test_only_what_the_network_says_counts(arcface, monkeypatch):
+    recipe = RefitRecipe(steps=4, patients=16, validate_every=4, **PLAIN)
+    attack = BudgetAttack(AttackerPool(make_attackers(["owner"], arcface, recipe=recipe)), n_boot=10)
+    known = replace(knowledge("unchanged"), anonymize=lambda pixels, seed: pixels)
+    monkeypatch.setattr(OwnerAttacker, "score", lambda *_: pytest.fail("its frozen encoder knows no budget"))
+    attack.fit(known)
+    assert all(line.attacker == "owner" for line in attack.score(judged("unchanged"), CONTEXT))
