@@ -34,7 +34,7 @@ ATTACKERS = {
     "ensemble": "weighs the evidence of all attackers, each trained with several seeds, together",
     "fused_pairs": "weighs the evidence of all attackers on each pair of images",
     "owner_fresh": "has the system itself and compares with a fresh release of the real image",
-    "owner": "has the system itself and retrains a network on as many releases as wanted",
+    "owner": "has the system itself and weighs a refitted network, the system's encoder and fresh releases together",
 }
 _ADAPTIVE = [name for name in ATTACKERS if name.startswith(("linear", "adaptive", "owner"))]
 

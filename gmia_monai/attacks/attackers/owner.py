@@ -1,8 +1,9 @@
 """The attacker who holds the anonymizer itself: every user of a published system does.
 
-It makes fresh releases of its own patients, with several seeds, and learns from them; and it anonymizes the real image
-that it holds, to compare like with like. It also holds the system's own encoder, where there is one. Which comparison
-counts, and whether near or far, is chosen on V2 for each threat model.
+It makes fresh releases of its own patients, with several seeds, where the system gives other ones each time, and learns
+from them; and it anonymizes the real image that it holds, to compare like with like. It also holds the system's own
+encoder, where there is one. Which comparison counts, and whether near or far, or all of them weighed, is chosen on V2
+for each threat model.
 """
 
 from __future__ import annotations
