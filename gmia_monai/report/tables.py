@@ -42,7 +42,9 @@ NOTES = {
     "Coverage of the intervals": "How often a nominal 95 % interval holds the truth, by simulation of clustered data. "
     "The intervals of these shares are Wilson's, over the simulated data sets. Rates of one class near 0 or 1 "
     "(`class_rate_at_a_bound`) are conservative: limits there are Wilson's of the patients, whose images are not all "
-    "alike.",
+    "alike. So are those of verification with matched negatives (`matched_pairs`), of whom each patient has few: "
+    "resampling both sides of a pair counts what is of the pair alone several times (Owen, Annals of Applied "
+    "Statistics 1:386, 2007), so that an upper limit claims less than it could.",
 }
 
 
