@@ -93,7 +93,7 @@ def weaknesses(
     if unheld:
         found.append(f"nobody holds the system for {', '.join(unheld)}")
     if len(seeds) < len(EVERYDAY["seeds"]):
-        found.append(f"{len(seeds)} attacker seeds instead of {len(EVERYDAY['seeds'])}")
+        found.append(f"{len(seeds)} attacker seed{'s' * (len(seeds) > 1)} instead of {len(EVERYDAY['seeds'])}")
     steps = RefitRecipe(**dict(refit or {})).steps
     if steps < EVERYDAY["refit"]["steps"]:
         found.append(f"{steps} updates a refit instead of {EVERYDAY['refit']['steps']}")

@@ -85,9 +85,9 @@ def test_what_makes_attackers_weaker_than_they_could_be_is_said():
     unheld = "nobody holds the system for owner"
     assert weaknesses(there, held, range(3), None) == unheld
     assert weaknesses(there[:-1], held, (0, 1, 2), None) == f"not asked for: {there[-1]}; {unheld}"
-    assert weaknesses(everyone, {}, (0,), None) == "1 attacker seeds instead of 3"
+    assert weaknesses(everyone, {}, (0,), None) == "1 attacker seed instead of 3"
     assert weaknesses(everyone, {}, (0, 1, 2), {"steps": 60}) == "60 updates a refit instead of 300"
     lacking = {"snn": "weights siamese*", "linear": "one source an image (the release is generated)"}
     assert weaknesses([n for n in everyone if n not in lacking], lacking, (0, 1, 2), None) == "no weights for snn"
-    note = case_notes(_case(), weaker="1 attacker seeds instead of 3")["strength"]
-    assert "no figure is called good" in note and note.endswith("1 attacker seeds instead of 3")
+    note = case_notes(_case(), weaker="1 attacker seed instead of 3")["strength"]
+    assert "no figure is called good" in note and note.endswith("1 attacker seed instead of 3")

@@ -80,11 +80,11 @@ def test_the_tone_follows_the_upper_limit(tmp_path):
 
 def test_weak_attackers_call_nothing_good_and_random_negatives_stand_beside(tmp_path):
     lines = [worst("verification_auc.T1.worst.v1", v, kind) for v, kind in ((0.52, "matched"), (0.68, "random"))]
-    for settings, tone in (({}, "good"), ({"notes.strength": "1 attacker seeds instead of 3"}, "mid")):
+    for settings, tone in (({}, "good"), ({"notes.strength": "1 attacker seed instead of 3"}, "mid")):
         page = evaluation_report(lines, tmp_path / "r.html", settings=settings).read_text()
         [(shown, value, note)] = _cards(page).values()
         assert (shown, value) == (tone, "0.520") and "random negatives: 0.680" in note
-        assert ("1 attacker seeds instead of 3" in page) == bool(settings)
+        assert ("1 attacker seed instead of 3" in page) == bool(settings)
 
 
 def test_without_an_interval_a_card_claims_nothing(tmp_path):
