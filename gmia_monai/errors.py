@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 __all__ = [
+    "INTERRUPTED",
     "ExitCode",
     "GmiaError",
     "InputError",
@@ -22,6 +23,9 @@ __all__ = [
     "end_bundle_run",
     "show_coded_errors",
 ]
+
+
+INTERRUPTED = "interrupted; the same command goes on from its last checkpoint, or from the parts that were finished"
 
 
 class ExitCode(IntEnum):
@@ -143,7 +147,7 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
     coded = coded_cause(error)
     interrupted = issubclass(kind, KeyboardInterrupt)
     if interrupted:
-        sys.stderr.write("\ninterrupted; the same command resumes where it stopped\n")
+        sys.stderr.write(f"\n{INTERRUPTED}\n")
     elif coded is None or os.environ.get("GMIA_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ import typer
 
 import gmia_monai
 from gmia_monai.dicom.pseudonyms import create_key
-from gmia_monai.errors import GmiaError
+from gmia_monai.errors import INTERRUPTED, ExitCode, GmiaError
 
 __all__ = ["app", "main"]
 
@@ -120,27 +122,29 @@ def evaluate(
         *(("--train-steps", train_steps), ("--n-members", n_members)),
         *((("--models-dir", models_dir),) if weights is None else ()),
     ]
-    results = evaluate_release(
-        real,
-        released,
-        output_dir,
-        Judgement(
-            models_dir=weights,
-            profile=label,
-            device=device,
-            cache_dir=cache_dir,
-            command=spelled_command("gmia evaluate", options),
-            more_handlers=partial(report_handlers, n_shown=show_images),
-            **settings,
-        ),
-        dataset_dir=dataset_dir,
-        links=links,
-        system=system,
-        policy=policy,
-        image_size=image_size,
-        labels=labels,
-        role_key=role_key,
+    judgement = Judgement(
+        models_dir=weights,
+        profile=label,
+        device=device,
+        cache_dir=cache_dir,
+        command=spelled_command("gmia evaluate", options),
+        more_handlers=partial(report_handlers, n_shown=show_images),
+        **settings,
     )
+    with _resumable():
+        results = evaluate_release(
+            real,
+            released,
+            output_dir,
+            judgement,
+            dataset_dir=dataset_dir,
+            links=links,
+            system=system,
+            policy=policy,
+            image_size=image_size,
+            labels=labels,
+            role_key=role_key,
+        )
     for result in results:
         if result.attacker == "worst" and result.value is not None:
             limits = "" if result.high is None else f" [{result.low:.3f}, {result.high:.3f}]"
@@ -148,6 +152,16 @@ def evaluate(
             typer.echo(f"{result.name}{negatives}: {result.value:.3f}{limits}, {who(result)}")
     typer.echo(f"{output_dir / 'results.jsonl'}: {len(results)} result lines")
     typer.echo(f"{output_dir / 'report.html'}: the report")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Says of an interrupted command that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\n{INTERRUPTED}", err=True)
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
 
 
 def main() -> None:

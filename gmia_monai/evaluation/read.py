@@ -202,7 +202,8 @@ def read_release(
         try:
             pixels.append(read_pixels(path, image_size))
         except InputError as error:
-            raise UsageError("GM-U320", "a released image cannot be read", got=error.code) from error
+            got, mend = f"{path.name}, {error.code}", "make it anew, or take it out of the folder"
+            raise UsageError("GM-U320", "a released image cannot be read", got=got, next_step=mend) from error
     made_from = tuple(sources[handle] if sources is not None else () for handle, _ in files)
     _log.info("%d released images, %d with a source", len(pixels), sum(bool(s) for s in made_from))
     return Release(

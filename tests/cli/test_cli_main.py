@@ -135,3 +135,12 @@ def test_it_runs_as_a_program(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 2 and "GM-U081" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_an_interrupted_judgement_says_that_it_goes_on(tmp_path, monkeypatch, capsys) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmia_monai.evaluation.command.evaluate_release", interrupted)
+    code = gmia(monkeypatch, "evaluate", "--real", "a.csv", "--released", str(tmp_path), "--models-dir", "none")
+    assert code == 130 and "the same command goes on" in capsys.readouterr().err
