@@ -40,13 +40,21 @@ class Outcome:
 
 @runtime_checkable
 class Anonymizer(Protocol):
-    """A system under judgement."""
+    """A system under judgement, whatever its releases are made from: one image each, several, or none.
+
+    Attributes:
+        name: of the system and of the setting that sets it apart.
+        fingerprint: hash of the settings and the weights that decide the pixels.
+        policy: what it says of two released images of one patient, see :data:`gmia_monai.data.release.POLICIES`.
+    """
 
     name: str
+    fingerprint: str
     policy: str
 
-    def anonymize(self, real: RealImages, seed: int = 0) -> Release:
-        """Makes a release; the same images, settings and seed give the same one."""
+    def anonymize(self, real: RealImages, seed: int = 0, store: UnitStore | None = None) -> Release:
+        """Makes a release; the same images, settings and seed give the same one, from finished units where ``store``
+        has some."""
 
 
 class ImageAnonymizer(ABC):
@@ -102,7 +110,8 @@ class ImageAnonymizer(ABC):
             seed: decides, with an image's own pixels, what is random for it.
             store: finished units are kept there, and are not made again.
         """
-        pixels, outcomes = self.anonymize_pixels(real.pixels, seed, store)
+        seeds, known = self.seeds_of(real, seed), self.known_of(real)
+        pixels, outcomes = self.anonymize_pixels(real.pixels, seed, store, seeds, known)
         convergence = None
         if self.settings is not None:
             converged = np.array([outcome.converged for outcome in outcomes], dtype=bool)
@@ -111,20 +120,47 @@ class ImageAnonymizer(ABC):
         sources = tuple((i,) for i in range(len(real)))
         return Release(self.name, pixels, sources, self.policy, convergence=convergence)
 
+    def seeds_of(self, real: RealImages, seed: int) -> Sequence[int] | None:
+        """A seed for each image, where more than its own pixels and ``seed`` decide it; None: nothing else does."""
+        return None
+
+    def known_of(self, real: RealImages) -> Float32[np.ndarray, "n k"] | None:
+        """What the system takes from the records of images; None: nothing."""
+        return None
+
+    def anonymize_known(
+        self, images: Float[Tensor, "b 1 h w"], seeds: Sequence[int], known: Float32[np.ndarray, "b k"]
+    ) -> tuple[Float[Tensor, "b 1 h w"], list[Outcome]]:
+        """As :meth:`anonymize_batch`, for systems that take something from the records, see :meth:`known_of`."""
+        return self.anonymize_batch(images, seeds)
+
     def anonymize_pixels(
-        self, pixels: Float[np.ndarray, "n 1 h w"], seed: int = 0, store: UnitStore | None = None
+        self,
+        pixels: Float[np.ndarray, "n 1 h w"],
+        seed: int = 0,
+        store: UnitStore | None = None,
+        seeds: Sequence[int] | None = None,
+        known: Float32[np.ndarray, "n k"] | None = None,
     ) -> tuple[Float32[np.ndarray, "n 1 h w"], list[Outcome]]:
-        """As :meth:`anonymize`, from pixels to pixels."""
+        """As :meth:`anonymize`, from pixels to pixels; ``seeds`` and ``known`` as :meth:`seeds_of`, :meth:`known_of`.
+        """
         released, outcomes = np.empty(pixels.shape, np.float32), []
-        started = told = time.monotonic()
+        started = spoke = time.monotonic()
         made = 0
         for first in range(0, len(pixels), self.unit_size):
             unit = np.ascontiguousarray(pixels[first : first + self.unit_size], dtype=np.float32)
-            facts = f"{self.fingerprint} {seed if self.random else ''} {unit.shape}"
-            key = hashlib.sha256(facts.encode() + unit.tobytes()).hexdigest()
+            chance = image_seeds(unit, seed) if seeds is None else list(seeds[first : first + len(unit)])
+            decides = "" if not self.random else seed if seeds is None else chance
+            facts = f"{self.fingerprint} {decides} {unit.shape}".encode()
+            told = None if known is None else np.ascontiguousarray(known[first : first + len(unit)])
+            key = hashlib.sha256(facts + unit.tobytes() + (b"" if told is None else told.tobytes())).hexdigest()
             kept = None if store is None else store.get(key)
             if kept is None:
-                found, how = self.anonymize_batch(torch.from_numpy(unit), image_seeds(unit, seed))
+                images = torch.from_numpy(unit)
+                if told is None:
+                    found, how = self.anonymize_batch(images, chance)
+                else:
+                    found, how = self.anonymize_known(images, chance, told)
                 kept = (
                     np.rint(found.detach().cpu().numpy() * _LEVELS).clip(0, 255).astype(np.uint8),
                     np.array([[o.converged, o.steps] for o in how], dtype=np.int64),
@@ -135,8 +171,8 @@ class ImageAnonymizer(ABC):
             released[first : first + len(unit)] = kept[0] / np.float32(_LEVELS)
             outcomes += [Outcome(bool(converged), int(steps)) for converged, steps in kept[1]]
             now = time.monotonic()
-            if made and now - told >= _TELL_EVERY_S:
-                told = now
+            if made and now - spoke >= _TELL_EVERY_S:
+                spoke = now
                 left = (now - started) / made * (len(pixels) - first - len(unit))
                 _log.info("%s: %d of %d images, %.0f s left", self.name, first + len(unit), len(pixels), left)
         return released, outcomes

@@ -7,6 +7,7 @@ from gmia_monai.data.load import load_cohort
 from gmia_monai.data.manifest import read_manifest, write_manifest
 from gmia_monai.data.pairs import Pairs, t1_pairs
 from gmia_monai.data.roles import check_disjoint, role_of_number
+from gmia_monai.data.thirds import without_third
 from gmia_monai.data.units import AnonymizationRun, find_sources
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "read_manifest",
     "role_of_number",
     "t1_pairs",
+    "without_third",
     "write_manifest",
 ]

@@ -12,8 +12,10 @@ from gmia_monai.engines.datasets import (
     select_findings,
 )
 from gmia_monai.engines.distributed import start_processes, stop_processes
-from gmia_monai.engines.finish import save_trained, start_from, start_verifier_from
+from gmia_monai.engines.finish import save_trained, start_from, start_verifier_from, with_frozen_synthesis
+from gmia_monai.engines.gan import GANTrainer
 from gmia_monai.engines.optimizers import lazy_adam, make_optimizer, warm_up_decay
+from gmia_monai.engines.prior import fit_prior, train_prior
 from gmia_monai.engines.sampling import EpochSampler, PatientPairSampler, patient_balanced_weights
 from gmia_monai.engines.units import UnitDataset, run_units, unit_batch, unit_loader
 
@@ -21,10 +23,12 @@ __all__ = [
     "AEGANTrainer",
     "AugmentedBatch",
     "EpochSampler",
+    "GANTrainer",
     "PatientPairSampler",
     "UnitDataset",
     "batch_as_target",
     "disjoint_roles",
+    "fit_prior",
     "identity_datalist",
     "lazy_adam",
     "make_dataset",
@@ -38,7 +42,9 @@ __all__ = [
     "start_verifier_from",
     "start_processes",
     "stop_processes",
+    "train_prior",
     "unit_batch",
     "unit_loader",
     "warm_up_decay",
+    "with_frozen_synthesis",
 ]

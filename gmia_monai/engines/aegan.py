@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from monai.utils.type_conversion import convert_to_tensor
@@ -18,21 +17,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from gmia_monai.engines.adversarial import AdversarialTrainer
 from gmia_monai.engines.batches import batch_as_target
-from gmia_monai.engines.optimizers import average_gradients, broadcast_parameters
-from gmia_monai.errors import ResourceError
-from gmia_monai.losses.adversarial import (
-    PathLengthPenalty,
-    discriminator_logistic_loss,
-    generator_logistic_loss,
-    r1_penalty,
-)
+from gmia_monai.losses.adversarial import PathLengthPenalty, generator_logistic_loss
 from gmia_monai.networks.aegan import AEGAN
 
 __all__ = ["AEGANTrainer"]
 
 
-class AEGANTrainer(Trainer):
+class AEGANTrainer(AdversarialTrainer):
     """Trains an :class:`AEGAN` against a discriminator.
 
     The output of an iteration holds the scalars ``loss`` (all of the generator's terms), ``pixel_loss``,
@@ -98,59 +91,32 @@ class AEGANTrainer(Trainer):
         prepare_batch: Callable[..., Any] = batch_as_target,
     ) -> None:
         super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            data_loader=train_data_loader,
-            epoch_length=epoch_length,
-            non_blocking=non_blocking,
-            prepare_batch=prepare_batch,
-            handlers=train_handlers,
-            amp=amp,
-            decollate=False,
+            device,
+            max_epochs,
+            train_data_loader,
+            autoencoder,
+            discriminator,
+            g_optimizer,
+            d_optimizer,
+            r1_gamma,
+            r1_interval,
+            path_length_weight,
+            path_length_interval,
+            path_length_batch_shrink,
+            path_length,
+            max_skipped,
+            epoch_length,
+            amp,
+            train_handlers,
+            non_blocking,
+            prepare_batch,
         )
         self.autoencoder = autoencoder
-        self.discriminator = discriminator
-        self.g_optimizer = g_optimizer
-        self.d_optimizer = d_optimizer
         self.perceptual_loss = perceptual_loss
         self.pixel_weight = pixel_weight
         self.perceptual_weight = perceptual_weight
         self.adversarial_weight = adversarial_weight
         self.adversarial_start = adversarial_start
-        self.r1_gamma = r1_gamma
-        self.r1_interval = r1_interval
-        self.path_length = path_length if path_length is not None else PathLengthPenalty()
-        self.path_length_weight = path_length_weight
-        self.path_length_interval = path_length_interval
-        self.path_length_batch_shrink = path_length_batch_shrink
-        self.max_skipped = max_skipped
-        self._skipped: dict[str, int] = {}
-        self._last = {"r1_penalty": 0.0, "path_length_penalty": 0.0}
-        broadcast_parameters([autoencoder, discriminator])
-
-    def _step(self, phase: str, optimizer: Optimizer, loss: Tensor) -> bool:
-        """One update, left out where a gradient is not finite; each phase counts its own."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        average_gradients(params)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
-        if torch.isfinite(norm):
-            optimizer.step()
-            self._skipped[phase] = 0
-            return True
-        self._skipped[phase] = self._skipped.get(phase, 0) + 1
-        self.logger.warning("iteration %d: %s gradient is not finite, update left out", self.state.iteration, phase)
-        if self._skipped[phase] >= self.max_skipped:
-            raise ResourceError(
-                "GM-R030",
-                f"training diverged: {self._skipped[phase]} {phase} updates in a row were not finite",
-                next_step="resume from the last checkpoint with a lower learning rate, or without --amp",
-            )
-        return False
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
     def _generator_phase(self, real: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, float]]:
         self.discriminator.requires_grad_(False)
@@ -183,19 +149,6 @@ class AEGANTrainer(Trainer):
         penalty = self.path_length(self.autoencoder.synthesis(ws, noise_mode="random"), ws)
         self._step("path-length", self.g_optimizer, penalty * (self.path_length_weight * self.path_length_interval))
         self._last["path_length_penalty"] = penalty.item()
-
-    def _discriminator_phase(self, real: Tensor, fake: Tensor) -> float:
-        # The reconstructions of the generator's phase serve again; the published code computes them twice.
-        with self._autocast():
-            loss = discriminator_logistic_loss(self.discriminator(real), self.discriminator(fake))
-        self._step("discriminator", self.d_optimizer, loss)
-        return loss.item()
-
-    def _r1_phase(self, real: Tensor) -> None:
-        real = real.detach().requires_grad_(True)
-        penalty = r1_penalty(self.discriminator(real), real, self.r1_gamma)
-        self._step("R1", self.d_optimizer, penalty * self.r1_interval)
-        self._last["r1_penalty"] = penalty.item()
 
     def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, float]:
         """One iteration; see the class."""

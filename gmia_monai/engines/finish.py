@@ -12,13 +12,15 @@ from torch import nn
 from gmia_monai.engines.distributed import is_writing_process
 from gmia_monai.errors import UsageError
 from gmia_monai.handlers.checkpoint import find_last_checkpoint
+from gmia_monai.networks.aegan import AEGAN
+from gmia_monai.networks.generator import MappedGenerator
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.networks.pretrained import load_network, save_network
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import load_weights
 
-__all__ = ["save_trained", "start_from", "start_verifier_from"]
+__all__ = ["save_trained", "start_from", "start_verifier_from", "with_frozen_synthesis"]
 
 _log = logging.getLogger(__name__)
 # Mean differences of sigmoids of unit normal numbers: 0.23 between strangers; below this value, one person.
@@ -33,6 +35,28 @@ def start_from(network: nn.Module, path: PathLike | None) -> nn.Module:
         IntegrityError: as :func:`gmia_monai.weights.load_weights`.
     """
     return load_weights(network, path) if path else network
+
+
+def with_frozen_synthesis(network: AEGAN, path: PathLike) -> AEGAN:
+    """Gives an auto-encoder the synthesis of a trained generator, frozen: what E-training starts from.
+
+    Raises:
+        IntegrityError: as :func:`gmia_monai.networks.load_network`.
+        UsageError: ``GM-U048`` for a file of another class or of other sizes.
+    """
+    given = load_network(path)
+    fits = isinstance(given, MappedGenerator) and {k: v.shape for k, v in given.synthesis.state_dict().items()} == {
+        k: v.shape for k, v in network.synthesis.state_dict().items()
+    }
+    if not fits:
+        raise UsageError(
+            "GM-U048",
+            f"{Path(path).name} is no generator with the synthesis of this auto-encoder",
+            next_step="train the generator with the same image_size, latent_dim and channels",
+        )
+    network.synthesis.load_state_dict(given.synthesis.state_dict())
+    network.synthesis.requires_grad_(False)
+    return network
 
 
 def start_verifier_from(network: SiameseVerifier, path: PathLike | None) -> SiameseVerifier:

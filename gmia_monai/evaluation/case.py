@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float32
 
-from gmia_monai.anonymizers.base import ImageAnonymizer
+from gmia_monai.anonymizers.base import Anonymizer, ImageAnonymizer
 from gmia_monai.anonymizers.store import UnitStore
 from gmia_monai.attacks.attackers import NetworkEmbedder
 from gmia_monai.attacks.base import AttackerKnowledge, Judged
@@ -150,7 +150,7 @@ def read_case(
 
 def make_case(
     cohort: Cohort,
-    anonymizer: ImageAnonymizer,
+    anonymizer: Anonymizer,
     image_size: int,
     *,
     seed: int = 0,
@@ -160,8 +160,11 @@ def make_case(
     core: bool = True,
     n_members: int = 3000,
     device: str = "cpu",
+    max_images: int = 4,
+    n_images: int | None = None,
+    known: RealImages | None = None,
 ) -> Case:
-    """Anonymizes the images of each role, and lets attackers hold the system itself.
+    """Anonymizes the images of each role, and lets attackers hold the system itself where it takes image by image.
 
     Args:
         cohort: real images of all roles.
@@ -174,19 +177,23 @@ def make_case(
         core: as :func:`read_case`.
         n_members: images of the role ``members``; 0: no attack on members and no training on released images.
         device: as :func:`read_case`.
+        max_images: images a patient that are judged, and released of members, where ``core``.
+        n_images: images of each of the roles ``own``, ``choice`` and ``judged`` at most; None: all.
+        known: images that have been read already, and are not read again.
 
     Raises:
         ManifestError: a shared patient, or a role with too few.
     """
     role_of = ROLE_OF | dict(roles or {})
     notes = origin_notes(cohort, role_of, models_dir)
-    training, real = _read_parts(_cohorts(cohort, role_of, core, n_members), image_size)
+    cohorts = _cohorts(cohort, role_of, core, n_members, max_images=max_images, n_images=n_images)
+    training, real = _read_parts(cohorts, image_size, known)
     parts = {}
     for purpose, images in real.items():
         _log.info("%s: %d images for %s", anonymizer.name, len(images), purpose)
         parts[purpose] = Judged(images, anonymizer.anonymize(images, seed, store))
-    case = _case(training, parts, models_dir, device, _anonymize_by(anonymizer, store), anonymizer.fingerprint)
-    return replace(case, notes=notes)
+    held = _anonymize_by(anonymizer, store) if isinstance(anonymizer, ImageAnonymizer) else None
+    return replace(_case(training, parts, models_dir, device, held, anonymizer.fingerprint), notes=notes)
 
 
 def _anonymize_by(anonymizer: ImageAnonymizer, store: UnitStore | None = None) -> Anonymize:
@@ -197,23 +204,32 @@ def _anonymize_by(anonymizer: ImageAnonymizer, store: UnitStore | None = None) -
 
 
 def _cohorts(
-    cohort: Cohort, role_of: Mapping[str, str], core: bool, n_members: int, links: Links | None = None
+    cohort: Cohort,
+    role_of: Mapping[str, str],
+    core: bool,
+    n_members: int,
+    links: Links | None = None,
+    max_images: int = 4,
+    n_images: int | None = None,
 ) -> dict[str, Cohort]:
     """What attackers learn from (``training``), and by purpose the images of all that are released, none empty."""
     parts = {"training": cohort.role(role_of["training"], MIN_PATIENTS)}
     for purpose in (*_RELEASED, "members"):
         role = cohort.role(role_of[purpose], min_patients=MIN_PATIENTS)
-        part = role.core() if core else role
-        if purpose == "members":
-            part = part.sample(min(n_members, len(part)))
+        part = role.core(max_images) if core else role
+        limit = n_members if purpose == "members" else n_images
+        if limit is not None:
+            part = part.sample(min(limit, len(part)))
         if len(part):
             parts[purpose] = part if links is None else links.enlarge(part, role)
     return parts
 
 
-def _read_parts(cohorts: Mapping[str, Cohort], image_size: int) -> tuple[RealImages, dict[str, RealImages]]:
+def _read_parts(
+    cohorts: Mapping[str, Cohort], image_size: int, known: RealImages | None = None
+) -> tuple[RealImages, dict[str, RealImages]]:
     """Real images that attackers learn from, and those of each purpose."""
-    training = read_real(cohorts["training"], image_size)
+    training = read_real(cohorts["training"], image_size, known)
     parts = {name: part for name, part in cohorts.items() if name != "training"}
     return training, {name: read_real(part, image_size, known=training) for name, part in parts.items()}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmia_monai.anonymizers.base import ImageAnonymizer
+from gmia_monai.anonymizers.base import Anonymizer
 from gmia_monai.anonymizers.store import UnitStore
 from gmia_monai.attacks.base import Judged
 from gmia_monai.data.cohort import Cohort
@@ -198,7 +198,7 @@ def evaluate_release(
 
 def evaluate_anonymizer(
     cohort: Cohort,
-    anonymizer: ImageAnonymizer,
+    anonymizer: Anonymizer,
     output_dir: PathLike,
     judgement: Judgement,
     *,

@@ -7,6 +7,7 @@ from gmia_monai.handlers.attacks import AttackLines
 from gmia_monai.handlers.checkpoint import ResumableCheckpoint
 from gmia_monai.handlers.determinism import EpochSeed
 from gmia_monai.handlers.findings import FindingsMetric
+from gmia_monai.handlers.generation import NegativeKID
 from gmia_monai.handlers.gradients import GradientHandler
 from gmia_monai.handlers.progress import ProgressLine
 from gmia_monai.handlers.reconstruction import ReconstructionPictures, quality_metrics
@@ -19,6 +20,7 @@ __all__ = [
     "EpochSeed",
     "FindingsMetric",
     "GradientHandler",
+    "NegativeKID",
     "ProgressLine",
     "ReconstructionPictures",
     "ResumableCheckpoint",

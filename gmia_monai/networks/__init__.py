@@ -5,6 +5,7 @@ from __future__ import annotations
 from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.anonymizer import AnonymizerNet
 from gmia_monai.networks.discriminator import Discriminator, Encoder
+from gmia_monai.networks.generator import MappedGenerator
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.networks.pretrained import (
     fill_anonymizer,
@@ -14,6 +15,7 @@ from gmia_monai.networks.pretrained import (
     save_network,
     weights_hashes,
 )
+from gmia_monai.networks.prior import LatentPrior
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.synthesis import SynthesisNetwork
 from gmia_monai.networks.utility import UtilityNet
@@ -24,6 +26,8 @@ __all__ = [
     "Discriminator",
     "Encoder",
     "IdentityNet",
+    "LatentPrior",
+    "MappedGenerator",
     "SiameseVerifier",
     "SynthesisNetwork",
     "UtilityNet",

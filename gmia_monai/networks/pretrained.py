@@ -11,7 +11,9 @@ from gmia_monai.errors import IntegrityError
 from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.anonymizer import AnonymizerNet
 from gmia_monai.networks.discriminator import Discriminator
+from gmia_monai.networks.generator import MappedGenerator
 from gmia_monai.networks.identity import IdentityNet
+from gmia_monai.networks.prior import LatentPrior
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.utility import UtilityNet
 from gmia_monai.typing import PathLike
@@ -33,6 +35,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "AEGAN": AEGAN,
     "Discriminator": Discriminator,
     "IdentityNet": IdentityNet,
+    "LatentPrior": LatentPrior,
+    "MappedGenerator": MappedGenerator,
     "SiameseVerifier": SiameseVerifier,
     "UtilityNet": UtilityNet,
 }
@@ -105,24 +109,34 @@ def load_recorded(folder: PathLike, name: str) -> nn.Module:
     return load_network(Path(folder) / index[name]["file"], index[name]["sha256"])
 
 
-def load_anonymizer(folder: PathLike) -> AnonymizerNet:
-    """The three recorded networks of latent optimisation (``aegan``, ``identity``, ``utility``) in one module."""
-    parts = [load_recorded(folder, name) for name in ANONYMIZER_PARTS]
+def load_anonymizer(folder: PathLike, autoencoder: str = "aegan") -> AnonymizerNet:
+    """The three recorded networks of latent optimisation in one module: an auto-encoder, ``identity``, ``utility``.
+
+    Args:
+        folder: with ``index.json``.
+        autoencoder: name of the auto-encoder; ``aegan_e`` is that of E-training.
+    """
+    parts = [load_recorded(folder, name) for name in (autoencoder, *ANONYMIZER_PARTS[1:])]
     return AnonymizerNet(*parts).eval().requires_grad_(False)
 
 
-def weights_hashes(folder: PathLike) -> dict[str, str]:
+def weights_hashes(folder: PathLike, autoencoder: str = "aegan") -> dict[str, str]:
     """sha256 of the three recorded networks of latent optimisation; empty where one is not recorded.
+
+    Args:
+        folder: with ``index.json``.
+        autoencoder: as :func:`load_anonymizer`.
 
     Raises:
         IntegrityError: ``GM-W001`` … ``GM-W003`` where a recorded file is not there or is another one: better now than
             when keys and links have been written.
     """
     index = read_index(folder)
-    for name in ANONYMIZER_PARTS:
+    names = (autoencoder, *ANONYMIZER_PARTS[1:])
+    for name in names:
         if name in index:
             read_metadata(Path(folder) / index[name]["file"], index[name]["sha256"])
-    return {name: index[name]["sha256"] if name in index else "" for name in ANONYMIZER_PARTS}
+    return {name: index[name]["sha256"] if name in index else "" for name in names}
 
 
 def fill_anonymizer(network: AnonymizerNet, folder: PathLike) -> AnonymizerNet:
