@@ -1,5 +1,7 @@
-"""GMIA on an E-training encoder, the baseline of GMIA's section 3.1: an unconditional StyleGAN2 first, then an encoder for
-it while it stays as it is."""
+"""GMIA on an E-training encoder, the baseline of GMIA's section 3.1.
+
+There an unconditional StyleGAN2 is trained first, then an encoder for it while it stays as it is.
+"""
 
 from __future__ import annotations
 

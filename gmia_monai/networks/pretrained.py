@@ -10,9 +10,12 @@ from torch import nn
 from gmia_monai.errors import IntegrityError
 from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.anonymizer import AnonymizerNet
+from gmia_monai.networks.deformation import DeformationNet
 from gmia_monai.networks.discriminator import Discriminator
 from gmia_monai.networks.generator import MappedGenerator
 from gmia_monai.networks.identity import IdentityNet
+from gmia_monai.networks.image_translation import TranslationNet
+from gmia_monai.networks.patient_classifier import PatientClassifier
 from gmia_monai.networks.prior import LatentPrior
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.utility import UtilityNet
@@ -33,11 +36,14 @@ ANONYMIZER_PARTS = ("aegan", "identity", "utility")
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "AEGAN": AEGAN,
+    "DeformationNet": DeformationNet,
     "Discriminator": Discriminator,
     "IdentityNet": IdentityNet,
     "LatentPrior": LatentPrior,
     "MappedGenerator": MappedGenerator,
+    "PatientClassifier": PatientClassifier,
     "SiameseVerifier": SiameseVerifier,
+    "TranslationNet": TranslationNet,
     "UtilityNet": UtilityNet,
 }
 

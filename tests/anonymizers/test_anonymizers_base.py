@@ -49,7 +49,7 @@ class _Counting(Unchanged):
 
 def test_every_system_is_an_anonymizer(models):
     made = [Unchanged(), Noise(), Shuffled(), Reconstruction.from_weights(models), GMIA.from_weights(models, **STEPS)]
-    assert {type(system) for system in made} == set(ANONYMIZERS.values())
+    assert {type(system) for system in made} <= set(ANONYMIZERS.values())  # the others have files of their own
     real = real_images("t", 2)
     for system in made:
         release = system.anonymize(real, seed=1)
