@@ -1,4 +1,4 @@
-"""Puts the networks of ``train_reference.sh`` and ``train_attackers.sh`` into the bundle, recorded in its index."""
+"""Puts the networks of the training scripts beside this one into the bundle, recorded in its index."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ MAX_BYTES = 25_000_000  # a file of the model zoo; larger networks are stored in
 NAMES = ("identity", "utility", "aegan", "discriminator")
 SEEDS = ("", "_1", "_2")
 ATTACKERS = tuple(stem + seed for stem in ("arcface", "siamese") for seed in SEEDS)
+# Networks that compared systems are made of, but for those named above, and the folders of those with another name.
+SYSTEMS = (
+    "verifier", "identity_second", "generator", "generator_discriminator", "aegan_e", "prior", "prior_e",
+    "plan_identity", "prichexy", "privacy_net", "privacy_net_port", "latent_diffusion",
+)  # fmt: skip
+TRAINED_IN = {"discriminator": "aegan", "generator_discriminator": "generator", "aegan_e": "e_training"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,18 +27,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("output/reference"), help="folder of the trainings")
     parser.add_argument("--models_dir", type=Path, default=Path("bundle/models"), help="folder of the bundle")
-    parser.add_argument("--names", nargs="+", choices=(*NAMES, *ATTACKERS), default=["identity", "utility", "aegan"])
+    parser.add_argument(
+        "--names", nargs="+", choices=(*NAMES, *ATTACKERS, *SYSTEMS), default=["identity", "utility", "aegan"]
+    )
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
-            folder = options.output_dir / ("aegan" if name == "discriminator" else name) / "models"
+            folder = options.output_dir / TRAINED_IN.get(name, name) / "models"
             # The runs of several seeds of an attacker all write the same name.
             own = name.split("_")[0] if name in ATTACKERS else name
             network = load_recorded(folder, own)
             metadata = read_metadata(folder / read_index(folder)[own]["file"])
             facts = {k: v for k, v in metadata.items() if k not in ("network", "arguments")}
             path = options.models_dir / f"{name}.safetensors"
-            half = name in ATTACKERS or 4 * sum(p.numel() for p in network.parameters()) > MAX_BYTES
+            half = name in (*ATTACKERS, *SYSTEMS) or 4 * sum(p.numel() for p in network.parameters()) > MAX_BYTES
             patients = read_index(folder)[own].get("patients", "")
             save_network(path, network, metadata["arguments"], half=half, patients=patients, **facts)
             print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

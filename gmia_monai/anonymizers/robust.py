@@ -140,6 +140,8 @@ class Robust(ImageAnonymizer):
     def from_weights(
         cls,
         models_dir: PathLike,
+        autoencoder: str = "aegan",
+        prior: str = "prior",
         encoders: Sequence[str] = (),
         strangers_cos: Sequence[float] = (),
         discriminator: str = "",
@@ -150,7 +152,9 @@ class Robust(ImageAnonymizer):
         """From a folder of recorded weights.
 
         Args:
-            models_dir: with ``aegan``, ``utility``, ``prior`` and whatever is named.
+            models_dir: with ``utility`` and whatever is named.
+            autoencoder: name of the auto-encoder; ``aegan_e`` is that of E-training.
+            prior: name of the prior, which must have been fitted to its codes.
             encoders: names of identity encoders; none of an evaluation attacker.
             strangers_cos: mean cosine between strangers of each; 0 for those not given.
             discriminator: name of the discriminator of the realism term.
@@ -162,7 +166,7 @@ class Robust(ImageAnonymizer):
             IntegrityError: ``GM-W001`` … ``GM-W006``.
             UsageError: ``GM-U053`` as the class.
         """
-        names = ["aegan", "utility", "prior", *encoders, *([discriminator] if discriminator else [])]
+        names = [autoencoder, "utility", prior, *encoders, *([discriminator] if discriminator else [])]
         networks = {name: load_recorded(models_dir, name) for name in names}
         index = read_index(models_dir)
         facts = {name: index[name]["sha256"] for name in names} | {"strangers_cos": list(strangers_cos)}
@@ -170,15 +174,15 @@ class Robust(ImageAnonymizer):
         if settings.get("start") == "neighbours" and training is not None:
             real = training()
             facts["neighbours"] = real.content_hash
-            neighbours = _codes(networks["aegan"].to(device), real, device)
+            neighbours = _codes(networks[autoencoder].to(device), real, device)
         cosines = [*strangers_cos, *[0.0] * (len(encoders) - len(strangers_cos))]
         judge = networks.get(discriminator)
         if judge is not None:
             judge.group_size = 1  # a statistic over the batch would let images touch each other
         return cls(
-            networks["aegan"],
+            networks[autoencoder],
             networks["utility"],
-            networks["prior"],
+            networks[prior],
             f"robust {json.dumps([facts, settings], sort_keys=True)}",
             [(_embedding(networks[name].to(device)), cos) for name, cos in zip(encoders, cosines, strict=True)],
             None if judge is None else judge.to(device),

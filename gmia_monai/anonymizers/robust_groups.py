@@ -82,14 +82,21 @@ class RobustGroups:
         self.lr, self.steps, self.device, self.unit_size = lr, steps, device, unit_size
 
     @classmethod
-    def from_weights(cls, models_dir: PathLike, device: str = "cpu", **settings: Any) -> RobustGroups:
-        """From a folder with ``aegan``, ``utility`` and ``prior``.
+    def from_weights(
+        cls,
+        models_dir: PathLike,
+        autoencoder: str = "aegan",
+        prior: str = "prior",
+        device: str = "cpu",
+        **settings: Any,
+    ) -> RobustGroups:
+        """From a folder with ``utility`` and the two that are named, see :meth:`Robust.from_weights`.
 
         Raises:
             IntegrityError: ``GM-W001`` … ``GM-W006``.
             UsageError: ``GM-U054`` as the class.
         """
-        names = ("aegan", "utility", "prior")
+        names = (autoencoder, "utility", prior)
         index = read_index(models_dir)
         networks = [load_recorded(models_dir, name) for name in names]
         facts = {name: index[name]["sha256"] for name in names}

@@ -95,9 +95,10 @@ def train_prior(
     device: str = "cpu",
     findings: Sequence[str] = (),
     facts: bool = True,
+    name: str = "prior",
     **settings: Any,
 ) -> Path:
-    """Encodes the training images, fits the prior and writes ``<output_dir>/models/prior.safetensors``.
+    """Encodes the training images, fits the prior and writes ``<output_dir>/models/<name>.safetensors``.
 
     Args:
         output_dir: folder of the run.
@@ -108,6 +109,7 @@ def train_prior(
         device: where networks run.
         findings: what is known beside facts; the cohort's if empty.
         facts: whether view, sex and age are known, too.
+        name: of the weights file.
         settings: of :func:`fit_prior`.
 
     Returns:
@@ -121,7 +123,7 @@ def train_prior(
     names = known_facts(list(findings) or list(cohort.findings or ()), facts)
     known = torch.from_numpy(known_of_cohort(cohort, names))
     prior, arguments = fit_prior(torch.cat(codes), torch.cat(logits), known, names, **settings)
-    path = Path(output_dir) / "models" / "prior.safetensors"
+    path = Path(output_dir) / "models" / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_network(path, prior, arguments, patients=cohort.patients_hash)
     _log.info("%s written", path)
