@@ -7,6 +7,7 @@ other people those of role T. Result lines go to ``--output``.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -24,16 +25,16 @@ from gmia_monai.weights import read_index
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset-dir", default="")
+    parser.add_argument("--dataset_dir", default=os.environ.get("GMIA_CXR_DIR", ""))
     parser.add_argument("--manifest", default="")
-    parser.add_argument("--models-dir", type=Path, default=Path("bundle/models"))
+    parser.add_argument("--models_dir", type=Path, default=Path("bundle/models"))
     parser.add_argument("--output", type=Path, default=Path("output/privacy_filter.jsonl"))
-    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--rate", type=float, default=0.01, help="share of V1 that may be rejected")
     parser.add_argument("--negatives", choices=NEGATIVES, default="nearest")
-    parser.add_argument("--n-nearest", type=int, default=1)
-    parser.add_argument("--n-copied", type=int, default=512, help="training images that are copied")
-    parser.add_argument("--n-steps", type=int, default=50, help="steps of denoising over all noise levels")
+    parser.add_argument("--n_nearest", type=int, default=1)
+    parser.add_argument("--n_copied", type=int, default=512, help="training images that are copied")
+    parser.add_argument("--n_steps", type=int, default=50, help="steps of denoising over all noise levels")
     parser.add_argument("--profile", default="cxr64")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -67,11 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
             print("no latent_diffusion weights: copies that the generator would make are left out")
         some = parts["S"].sample(min(options.n_copied, len(parts["S"])))
         copied = read_real(some, options.image_size, real["S"])
-        command = "python scripts/check_privacy_filter.py " + " ".join(arguments or sys.argv[1:])
+        words = sys.argv[1:] if arguments is None else arguments
+        command = " ".join(["python scripts/check_privacy_filter.py", *words])
+        if options.dataset_dir:
+            command = command.replace(options.dataset_dir, "$GMIA_CXR_DIR")
         system = f"latent diffusion filter {options.negatives} rate={options.rate:g} k={options.n_nearest}"
-        context = RunContext(
-            system, options.profile, options.seed, config_hash=found.fingerprint, command=command.strip()
-        )
+        context = RunContext(system, options.profile, options.seed, config_hash=found.fingerprint, command=command)
         lines = filter_lines(found, copied, real["T"], context, network, n_steps=options.n_steps)  # type: ignore[arg-type]
     except GmiaError as error:
         print(error, file=sys.stderr)

@@ -9,9 +9,11 @@ from gmia_monai.anonymizers.falco import Falco
 from gmia_monai.anonymizers.gmia import GMIA
 from gmia_monai.anonymizers.gmia_e import GMIAE, ReconstructionE
 from gmia_monai.anonymizers.k_salsa import KSalsa
+from gmia_monai.anonymizers.latent_diffusion import LatentDiffusion
 from gmia_monai.anonymizers.masks import BlackBoxes, Blur, Downsampled, RandomWarp
 from gmia_monai.anonymizers.network import PriCheXy, PrivacyNet
 from gmia_monai.anonymizers.plan import Plan
+from gmia_monai.anonymizers.privacy_filter import PrivacyFilter
 from gmia_monai.anonymizers.robust import Robust
 from gmia_monai.anonymizers.robust_groups import RobustGroups
 from gmia_monai.anonymizers.store import UnitStore
@@ -28,10 +30,12 @@ __all__ = [
     "Falco",
     "ImageAnonymizer",
     "KSalsa",
+    "LatentDiffusion",
     "Noise",
     "Outcome",
     "Plan",
     "PriCheXy",
+    "PrivacyFilter",
     "PrivacyNet",
     "RandomWarp",
     "Reconstruction",
@@ -61,6 +65,7 @@ ANONYMIZERS: dict[str, type[Anonymizer]] = {
     "privacy_net": PrivacyNet,
     "k_salsa": KSalsa,
     "plan": Plan,
+    "latent_diffusion": LatentDiffusion,
     "robust": Robust,
     "robust_groups": RobustGroups,
 }

@@ -142,7 +142,7 @@ class ImageAnonymizer(ABC):
         seeds: Sequence[int] | None = None,
         known: Float32[np.ndarray, "n k"] | None = None,
     ) -> tuple[Float32[np.ndarray, "n 1 h w"], list[Outcome]]:
-        """As :meth:`anonymize`, from pixels to pixels; ``seeds`` and ``known`` as :meth:`seeds_of`, :meth:`known_of`."""
+        """As :meth:`anonymize`, from pixels to pixels; ``seeds``: :meth:`seeds_of`, ``known``: :meth:`known_of`."""
         released, outcomes = np.empty(pixels.shape, np.float32), []
         started = spoke = time.monotonic()
         made = 0

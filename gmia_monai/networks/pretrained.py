@@ -15,6 +15,7 @@ from gmia_monai.networks.discriminator import Discriminator
 from gmia_monai.networks.generator import MappedGenerator
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.networks.image_translation import TranslationNet
+from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
 from gmia_monai.networks.patient_classifier import PatientClassifier
 from gmia_monai.networks.prior import LatentPrior
 from gmia_monai.networks.siamese import SiameseVerifier
@@ -39,6 +40,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "DeformationNet": DeformationNet,
     "Discriminator": Discriminator,
     "IdentityNet": IdentityNet,
+    "LatentDiffusionNet": LatentDiffusionNet,
     "LatentPrior": LatentPrior,
     "MappedGenerator": MappedGenerator,
     "PatientClassifier": PatientClassifier,
