@@ -12,7 +12,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from gmia_monai.data.phantom import generate_cohort
 from gmia_monai.evaluation.suite import attacker_weights
 from gmia_monai.metrics.results import read_results
 from gmia_monai.networks import IdentityNet, UtilityNet, load_recorded, save_network
@@ -112,25 +111,3 @@ def test_attackers_of_several_seeds_are_collected_under_their_own_names(tmp_path
         found = load_recorded(tmp_path / "models", name)
         torch.testing.assert_close(found.fc.weight, network.fc.weight.half().float())
     assert [p.stem for p in attacker_weights(tmp_path / "models", "arcface")] == ["arcface", "arcface_1"]
-
-
-def test_systems_are_judged_and_a_second_run_gives_the_same_lines(tmp_path, capsys):
-    systems = _script("evaluate_systems")
-    manifest = generate_cohort(tmp_path / "real", 14, 2, size=32, formats=("png",))
-    _script("demo").deal_roles(manifest)
-    words = ["--dataset_dir", str(tmp_path / "real"), "--systems", "unchanged", "noise", "--image_size", "32"]
-    words += ["--models_dir", str(tmp_path / "models"), "--output_dir", str(tmp_path / "out"), "--seeds", "1"]
-    words += ["--results", str(tmp_path / "lines"), "--attacks", "singling_out", "--n_boot", "5", "--n_members", "0"]
-    arguments = {"image_size": 32, "architecture": "small"}
-    save_network(tmp_path / "models" / "identity.safetensors", IdentityNet(**arguments), arguments)
-    assert systems.main(words) == 0
-    lines = {path.name: path.read_bytes() for path in (tmp_path / "lines").iterdir()}
-    assert set(lines) == {"unchanged.jsonl", "noise.jsonl"}
-    for line in read_results(tmp_path / "lines"):
-        assert str(tmp_path) not in line.to_json() and "--systems" in line.command
-    hidden = {r.system: r.value for r in read_results(tmp_path / "lines") if r.name == "hidden_rate.T2.frozen.v1"}
-    assert hidden["unchanged"] < 0.2 < 0.6 < hidden["noise"]
-    assert systems.main(words) == 0
-    assert {path.name: path.read_bytes() for path in (tmp_path / "lines").iterdir()} == lines
-    assert systems.main([*words[:1], str(tmp_path / "nowhere"), *words[2:]]) != 0
-    assert "error: GM-" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from gmia_monai.data.phantom import generate_cohort
 from gmia_monai.errors import UsageError
 from gmia_monai.inferers import LatentOptimizationInferer
 from gmia_monai.transforms import read_radiograph
-from gmia_monai.workflows import AnonymizationWorkflow
+from gmia_monai.workflows import AnonymizationWorkflow, BenchmarkWorkflow
 
 WORKFLOW = "gmia_monai.workflows.AnonymizationWorkflow"
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config")
@@ -183,13 +183,12 @@ def test_nothing_of_the_source_in_files_names_table_or_log(
             assert secret.encode() not in content and secret.encode("utf-16-le") not in content, secret
 
 
-def test_a_missing_config_is_a_coded_error(tmp_path) -> None:
-    with pytest.raises(UsageError) as caught:
-        AnonymizationWorkflow(str(tmp_path / "none.yaml"))
-    assert caught.value.code == "GM-U080"
-    with pytest.raises(UsageError) as caught:
-        AnonymizationWorkflow([CONFIG, str(tmp_path / "none.yaml")])
-    assert caught.value.code == "GM-U080"
+@pytest.mark.parametrize("workflow", [AnonymizationWorkflow, BenchmarkWorkflow])
+def test_a_missing_config_is_a_coded_error(workflow, tmp_path) -> None:
+    for files in (str(tmp_path / "none.yaml"), [CONFIG, str(tmp_path / "none.yaml")]):
+        with pytest.raises(UsageError) as caught:
+            workflow(files)
+        assert caught.value.code == "GM-U080"
 
 
 def test_a_second_config_overrides_the_first(models_dir, cohort, tmp_path) -> None:

@@ -52,7 +52,7 @@ class Robust(ImageAnonymizer):
         encoders: identity encoders of the ensemble, and the mean cosine between strangers of each.
         discriminator: of the realism term; None without it.
         neighbours: codes of patients of S, ``[n, d]``, and the patient of each, for ``start: neighbours``.
-        name: for the result lines.
+        label: name for the result lines.
         policy: ``unlinkable`` or ``pseudonymous``.
         start: ``prior``, ``own`` (the encoder's code) or ``neighbours`` (the mean of the codes of the ``k`` nearest
             other patients of S, one image each).
@@ -85,7 +85,7 @@ class Robust(ImageAnonymizer):
         discriminator: nn.Module | None = None,
         neighbours: tuple[Tensor, Tensor] | None = None,
         *,
-        name: str = "robust",
+        label: str = "robust",
         policy: str = "unlinkable",
         start: str = "prior",
         k: int = 5,
@@ -125,7 +125,7 @@ class Robust(ImageAnonymizer):
         }
         words = ", ".join(f"{key} {value:g}" for key, value in weights.items() if value > 0) or "nothing"
         description = f"start {start}; Adam, learning rate {lr:g}, {steps} steps; weights: {words}"
-        super().__init__(name, fingerprint, policy, unit_size, True, shown, description)
+        super().__init__(label, fingerprint, policy, unit_size, True, shown, description)
         self.autoencoder = autoencoder.to(device)
         self.utility, self.prior = utility.to(device), prior.to(device)
         self.encoders = tuple(encoders)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import gmia_monai
+from gmia_monai.cli.benchmark import benchmark
 from gmia_monai.dicom.pseudonyms import create_key
 from gmia_monai.errors import INTERRUPTED, ExitCode, GmiaError
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 key_app = typer.Typer(no_args_is_help=True, help="Project keys, from which pseudonyms are made.")
 app.add_typer(key_app, name="key")
+app.command("benchmark")(benchmark)
 
 
 @app.callback(invoke_without_command=True)

@@ -84,21 +84,21 @@ class ReleaseProbe:
         found = judged.release.convergence
         if found is None or not len(judged.release):
             raise TooLittleDataError("GM-U357", "the release does not say how its images came out")
-        patients = judged.real.cohort.patient_index[judged.release.only_source()]
+        release, of_patient = judged.release, judged.real.cohort.patient_index
+        # Images of several sources, or of none, are drawn one by one.
+        single = release.kind == "one_to_one"
+        units = of_patient[release.only_source()] if single else np.arange(len(release))
+        n_patients = len({int(of_patient[i]) for source in release.sources for i in source})
         converged = found.converged.astype(np.float64)
         share = lambda weights: (float(np.average(converged, weights=weights)),)  # noqa: E731
-        (interval,) = patient_bootstrap_figures([share], patients, self.n_boot, context.seed, bounds=(0.0, 1.0))
+        (interval,) = patient_bootstrap_figures([share], units, self.n_boot, context.seed, bounds=(0.0, 1.0))
         extra = {
             "mean_steps": round(float(found.steps.mean()), 6),
             "settings": dict(found.settings),
             "description": found.description,
         }
         n = len(converged)
-        return [
-            context.result(
-                "release_converged.v1", interval, n_patients=len(np.unique(patients)), n_images=n, extra=extra
-            )
-        ]
+        return [context.result("release_converged.v1", interval, n_patients=n_patients, n_images=n, extra=extra)]
 
 
 class FidelityProbe:

@@ -56,6 +56,16 @@ def test_converged_images_are_counted_by_patient():
         probe.score(plain, CONTEXT)
 
 
+def test_converged_images_of_several_sources_are_counted_one_by_one():
+    plain = judged("noise")
+    release = plain.release.take([0, 1, 2, 3])
+    found = Convergence(np.array([True, True, True, False]), np.full(4, 5), {})
+    release = replace(release, sources=((0, 4), (1, 7), (2, 10), (3, 13)), convergence=found)
+    (line,) = ReleaseProbe(n_boot=20).score(Judged(plain.real, release), CONTEXT)
+    assert (line.value, line.n_images) == (0.75, 4) and line.low < 0.75 <= line.high
+    assert line.n_patients == len(set(plain.real.cohort.patient_index[[0, 4, 1, 7, 2, 10, 3, 13]].tolist()))
+
+
 def test_fidelity_takes_the_recorded_network_and_is_perfect_for_unchanged_images(models):
     probe = FidelityProbe.from_weights(models, n_boot=5)
     probe.fit(knowledge("unchanged"))
