@@ -19,6 +19,7 @@ from gmia_monai.typing import PathLike
 __all__ = ["load_weights", "read_index", "read_metadata", "save_weights", "sha256_of", "update_index"]
 
 INDEX = "index.json"
+NOT_FOUND = "GM-W001"  # for callers that go on without the weights
 METADATA = "gmia_monai"
 
 
@@ -60,7 +61,7 @@ def save_weights(
 def _open(path: Path, sha256: str | None) -> Any:
     if not path.is_file():
         raise IntegrityError(
-            "GM-W001", "weights not found", got=path.name, next_step="train them, or give the folder that holds them"
+            NOT_FOUND, "weights not found", got=path.name, next_step="train them, or give the folder that holds them"
         )
     if sha256 is not None and (got := sha256_of(path)) != sha256:
         raise IntegrityError(

@@ -33,12 +33,12 @@ from gmia_monai.evaluation.zoo import SystemEntry, build_system, missing_weights
 from gmia_monai.handlers.tracking import flatten_settings
 from gmia_monai.metrics.results import Result, RunContext, append_results, read_results
 from gmia_monai.typing import PathLike
+from gmia_monai.weights import NOT_FOUND
 
 __all__ = ["BenchmarkOutcome", "BenchmarkPlan", "benchmark_commands", "run_benchmark"]
 
 _log = logging.getLogger(__name__)
 _CONFIG = "python -m monai.bundle run benchmark --config_file bundle/configs/benchmark.yaml"
-_NOT_RECORDED = "GM-W001"
 _CHOICE = "V1"  # role of those on whom settings of systems are chosen
 _CORE, _HALF = 4, 2  # images a patient
 
@@ -241,7 +241,7 @@ class _Worker:
                 images = (self._training, self._other_people)
                 system = build_system(entry, plan.judgement.models_dir, plan.judgement.device, *images)
             except IntegrityError as error:
-                if error.code != _NOT_RECORDED:
+                if error.code != NOT_FOUND:
                     raise
                 reason = str(error)
         if system is None:
