@@ -22,6 +22,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from gmia_monai.anonymizers.base import ImageAnonymizer, Outcome
+from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import PathLike
 
@@ -77,6 +78,10 @@ class DPPix(ImageAnonymizer):
     def whole_image_epsilon(self, image_size: int) -> float:
         """Privacy loss between any two images of ``image_size`` rows and columns: ``eps ceil(h w / m)``."""
         return self.eps * math.ceil(image_size**2 / self.m)
+
+    def figures_of(self, real: RealImages) -> dict[str, float]:
+        """``epsilon`` as set, and ``whole_image_epsilon`` of images of this size."""
+        return {"epsilon": self.eps, "whole_image_epsilon": self.whole_image_epsilon(real.pixels.shape[-1])}
 
     def anonymize_batch(
         self, images: Float[Tensor, "b 1 h w"], seeds: Sequence[int]

@@ -139,6 +139,10 @@ class LatentDiffusion:
             return text
         return f"{text}; {self.last_rejection_rate:.2%} of the draws rejected, {self.last_left_out} images left out"
 
+    def figures_of(self, real: RealImages) -> dict[str, float]:
+        """``rejection_rate`` of the last release, and the share of images ``left_out`` of it."""
+        return {"rejection_rate": self.last_rejection_rate, "left_out": self.last_left_out / max(1, len(real))}
+
     def anonymize(self, real: RealImages, seed: int = 0, store: UnitStore | None = None) -> Release:
         """Draws as many images as there are real ones, with the findings that they were drawn for.
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float32
 
 from gmia_monai.anonymizers.base import Anonymizer, ImageAnonymizer
 from gmia_monai.anonymizers.store import UnitStore
@@ -21,6 +20,7 @@ from gmia_monai.attacks.base import AttackerKnowledge, Judged
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
+from gmia_monai.evaluation.held import Anonymize, held_anonymizer
 from gmia_monai.evaluation.kinds import of_one_kind
 from gmia_monai.evaluation.links import Links
 from gmia_monai.evaluation.origin import origin_notes
@@ -37,9 +37,6 @@ from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index
 
 __all__ = ["Case", "make_case", "read_case"]
-
-Anonymize = Callable[[Float32[np.ndarray, "n 1 h w"], int], Float32[np.ndarray, "n 1 h w"]]
-"""The system, from images and a seed to images."""
 
 _log = logging.getLogger(__name__)
 MIN_PATIENTS = 2
@@ -144,7 +141,11 @@ def read_case(
     }
     parts, of_kinds = of_one_kind(parts, role_of)
     store = None if units_dir is None or anonymizer is None else UnitStore(units_dir)
-    held = (None, "") if anonymizer is None else (_anonymize_by(anonymizer, store), anonymizer.fingerprint)
+    held = (
+        (None, "")
+        if anonymizer is None
+        else (held_anonymizer(anonymizer, store, real.values()), anonymizer.fingerprint)
+    )
     return replace(_case(training, parts, models_dir, device, *held), notes=notes | of_kinds)
 
 
@@ -192,15 +193,8 @@ def make_case(
     for purpose, images in real.items():
         _log.info("%s: %d images for %s", anonymizer.name, len(images), purpose)
         parts[purpose] = Judged(images, anonymizer.anonymize(images, seed, store))
-    held = _anonymize_by(anonymizer, store) if isinstance(anonymizer, ImageAnonymizer) else None
+    held = held_anonymizer(anonymizer, store, real.values()) if isinstance(anonymizer, ImageAnonymizer) else None
     return replace(_case(training, parts, models_dir, device, held, anonymizer.fingerprint), notes=notes)
-
-
-def _anonymize_by(anonymizer: ImageAnonymizer, store: UnitStore | None = None) -> Anonymize:
-    def anonymize(pixels: Float32[np.ndarray, "n 1 h w"], seed: int) -> Float32[np.ndarray, "n 1 h w"]:
-        return anonymizer.anonymize_pixels(pixels, seed, store)[0]
-
-    return anonymize
 
 
 def _cohorts(

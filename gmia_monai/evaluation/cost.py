@@ -28,7 +28,8 @@ def cost_lines(anonymizer: Anonymizer, real: RealImages, context: RunContext, de
     once more unseen; then it is timed. Nothing is taken from finished units. Operations are those of matrix products,
     convolutions and attention, forwards and backwards, two a multiply-add; what a network does not compute is not
     counted. Of k images to one, and of generated ones, the cost is that of an image that leaves. ``extra`` holds
-    threads, images worked on together, and, on a GPU, MiB of memory beyond what was in use before.
+    threads, images worked on together, and, on a GPU, MiB of memory beyond what was in use before; beside these what
+    the system says of itself: policy, description, figures of its own such as the epsilon of a whole image.
 
     Args:
         anonymizer: the system.
@@ -54,7 +55,11 @@ def cost_lines(anonymizer: Anonymizer, real: RealImages, context: RunContext, de
         "batch": getattr(anonymizer, "unit_size", None),
         "device": torch.device(device).type,
         "n_real": len(real),
+        "policy": anonymizer.policy,
+        "description": getattr(anonymizer, "description", ""),
     }
+    figures = getattr(anonymizer, "figures_of", None)  # of systems that have some of their own
+    facts |= {} if figures is None else dict(figures(real))
     shared = {"n_patients": len(real.cohort.patients), "n_images": len(released)}
     memory = {} if not peak else {"peak_memory_mib": round(peak[0], 1)}
     return [

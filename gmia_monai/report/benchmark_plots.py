@@ -18,7 +18,7 @@ from gmia_monai.report.cells import CONTROLS
 from gmia_monai.report.counted import three_digits
 from gmia_monai.report.frontier import CHANCE, Point, non_dominated
 from gmia_monai.report.label_places import leader, place_labels
-from gmia_monai.report.plots import _svg
+from gmia_monai.report.plots import as_svg
 
 __all__ = ["budget_picture", "cost_picture", "family", "frontier_picture", "looks", "spread"]
 
@@ -110,7 +110,7 @@ def frontier_picture(found: Sequence[Point], axis: str, architecture: str, among
         color=_INK,
     )
     _name_points(figure, axes, found, look)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _arms(result: Result) -> Float[np.ndarray, "2 1"] | None:
@@ -199,7 +199,7 @@ def budget_picture(curves: Mapping[str, Float[np.ndarray, "4 n"]], label: str, a
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": "#9aa1a9", "linewidth": 0.7},
         )
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _spread_ticks(places: Sequence[float]) -> list[float]:
@@ -257,4 +257,4 @@ def cost_picture(panels: Mapping[str, Mapping[str, float]], among: Sequence[str]
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color=_FAINT, linewidth=0.8)
         axes.set_axisbelow(True)
-    return _svg(figure)
+    return as_svg(figure)

@@ -38,7 +38,10 @@ __all__ = [
 
 DASH = "–"
 FLOOR = "metadata"
-CONTROLS = ("unchanged", "noise", "shuffled", "reconstruction")
+CONTROLS = (
+    "unchanged", "noise", "shuffled", "reconstruction", "reconstruction e-training", "black boxes", "blur sigma=2",
+    "downsampled 4", "random warp mu=0.01",
+)  # fmt: skip
 Lines = Mapping[tuple[str, str | None], Result]
 Cell = Callable[[Lines], str]
 Columns = Mapping[str, Cell]

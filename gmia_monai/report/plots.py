@@ -11,7 +11,15 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.metrics import auc
 
-__all__ = ["band_picture", "gallery_picture", "grid_picture", "histogram_picture", "risk_picture", "roc_picture"]
+__all__ = [
+    "as_svg",
+    "band_picture",
+    "gallery_picture",
+    "grid_picture",
+    "histogram_picture",
+    "risk_picture",
+    "roc_picture",
+]
 
 _INK = {"worst": "#b42318", "metadata": "#8a8f98"}
 _COLOURS = ("#1f5fa8", "#0b6b4f", "#8a5a00", "#6b3fa0", "#0e7c86", "#a03a6b", "#4d5b2a", "#444c56")
@@ -28,7 +36,7 @@ def _axes() -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> Any:
+def as_svg(figure: Any) -> Any:
     """The figure as markup that the template may take as it is; nothing of it comes from outside."""
     import matplotlib
     from markupsafe import Markup
@@ -59,7 +67,7 @@ def roc_picture(curves: Mapping[str, Float[np.ndarray, "2 n"]]) -> Any:
     handles, labels = axes.get_legend_handles_labels()
     order = [labels.index(name) for name in (*styles, f"{len(others)} others") if name in labels]
     axes.legend([handles[i] for i in order], [labels[i] for i in order], fontsize=8, frameon=False, loc="lower right")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def histogram_picture(data: Float[np.ndarray, "3 n"]) -> Any:
@@ -71,7 +79,7 @@ def histogram_picture(data: Float[np.ndarray, "3 n"]) -> Any:
         axes.stairs(data[row, :-1], edges, color=colour, linewidth=1.2)
     axes.set(xlabel="score", ylabel="density")
     axes.legend(fontsize=8, frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def gallery_picture(
@@ -94,7 +102,7 @@ def gallery_picture(
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.legend(fontsize=8, frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def band_picture(data: Float[np.ndarray, "4 n"], label: str, *, log: bool = False) -> Any:
@@ -115,7 +123,7 @@ def band_picture(data: Float[np.ndarray, "4 n"], label: str, *, log: bool = Fals
         axes.set_xscale("log")
         axes.set_xticks(place, [f"{x:,.0f}" for x in place])
         axes.minorticks_off()
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def risk_picture(data: Float[np.ndarray, "2 n"]) -> Any:
@@ -126,7 +134,7 @@ def risk_picture(data: Float[np.ndarray, "2 n"]) -> Any:
     axes.plot(share, data[1], ":", color="#8a8f98", linewidth=1.6, label="by chance")
     axes.set(xlabel="percent of the patients", ylabel="risk of the patient", xlim=(0, 100), ylim=(-0.01, 1.01))
     axes.legend(fontsize=8, frameon=False, loc="upper left")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def grid_picture(real: Float[np.ndarray, "n 1 h w"], released: Float[np.ndarray, "n 1 h w"]) -> Any:

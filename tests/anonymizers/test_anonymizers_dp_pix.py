@@ -108,3 +108,9 @@ def test_cells_have_to_fill_the_image():
     with pytest.raises(UsageError) as caught:
         DPPix(b=8).anonymize_batch(torch.zeros(1, 1, 16, 20), [0])
     assert caught.value.code == "GM-U060"
+
+
+def test_it_tells_the_epsilon_of_a_whole_image():
+    real = real_images("t", 1)
+    size = real.pixels.shape[-1]
+    assert DPPix(b=8, eps=0.1).figures_of(real) == {"epsilon": 0.1, "whole_image_epsilon": pytest.approx(0.1 * size**2)}

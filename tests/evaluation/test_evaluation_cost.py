@@ -57,6 +57,15 @@ def test_operations_are_those_of_the_layers() -> None:
         assert (seconds.n_images, seconds.n_patients, seconds.extra["n_real"]) == (12, 4, 12)
 
 
+def test_lines_say_what_the_system_says_of_itself() -> None:
+    system = Unchanged()
+    system.policy, system.description = "unlinkable", "in words"
+    system.figures_of = lambda real: {"epsilon": float(len(real))}
+    for line in cost_lines(system, real_images("t", 2), CONTEXT):
+        told = {key: line.extra[key] for key in ("policy", "description", "epsilon")}
+        assert told == {"policy": "unlinkable", "description": "in words", "epsilon": 6.0}
+
+
 def test_composed_operations_are_counted_with_and_without_gradients() -> None:
     x, y = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 5, 6)
     for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
