@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains what the compared systems learn (64 px) on the training role of the protocol, from the reference weights in
-# bundle/models, and writes it there. About four hours on two cores; an interrupted run resumes.
+# bundle/models, and writes it there. Hours on two cores; an interrupted run resumes.
 # Usage: GMIA_CXR_DIR=... scripts/train_systems.sh [output folder]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,7 +25,7 @@ generators() {
     train generator train_generator.yaml,profiles/cxr64_generator.yaml
     train e_training train.yaml,systems/e_training.yaml,profiles/cxr64_e_training.yaml \
         --e_training#generator "$out/generator/models/generator.safetensors"
-    collect generator aegan_e
+    collect generator generator_discriminator aegan_e
     train prior train_prior.yaml
     train prior_e train_prior.yaml --prior#autoencoder aegan_e --prior#name prior_e
     collect prior prior_e

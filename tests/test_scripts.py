@@ -87,7 +87,7 @@ def test_evaluation_of_a_folder_that_is_not_there(tmp_path, capsys):
     assert "GM-M003" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["train_reference.sh"])
+@pytest.mark.parametrize("name", ["train_reference.sh", "train_attackers.sh", "train_systems.sh"])
 def test_shell_scripts_parse(name):
     assert subprocess.run(["bash", "-n", str(SCRIPTS / name)], check=False).returncode == 0
 

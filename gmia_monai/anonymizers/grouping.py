@@ -6,6 +6,7 @@ The published k-same systems count images; where a patient has several, k images
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import IntArray
 
-__all__ = ["label_diversity", "one_image_per_patient", "same_size_clusters"]
+__all__ = ["diversity_figures", "label_diversity", "majority_labels", "one_image_per_patient", "same_size_clusters"]
 
 
 def one_image_per_patient(real: RealImages, seed: int = 0) -> IntArray:
@@ -92,3 +93,30 @@ def label_diversity(release: Release, cohort: Cohort) -> IntArray:
     return np.array(
         [len({labels[i].tobytes() for i in source if known[i]}) for source in release.sources], dtype=np.int64
     )
+
+
+def majority_labels(cohort: Cohort, groups: Sequence[Sequence[int]]) -> Float[np.ndarray, "groups k"] | None:
+    """Findings that half of the known labels of a group's images or more have, to be released with its image.
+
+    ``nan`` where nobody looked for a finding; None for a cohort without findings.
+
+    Args:
+        cohort: the real images.
+        groups: positions of the images of each group.
+    """
+    if not cohort.findings:
+        return None
+    labels = cohort.label_matrix().astype(np.float64)
+    found = np.full((len(groups), labels.shape[1]), np.nan)
+    for i, group in enumerate(groups):
+        rows = labels[list(group)]
+        known = (~np.isnan(rows)).sum(axis=0)
+        found[i, known > 0] = np.nansum(rows, axis=0)[known > 0] / known[known > 0] >= 0.5
+    return found
+
+
+def diversity_figures(sets: Int[np.ndarray, "n"]) -> dict[str, float]:
+    """``label_diversity_min`` and ``label_diversity_mean`` of :func:`label_diversity`."""
+    if not len(sets):
+        return {}
+    return {"label_diversity_min": float(sets.min()), "label_diversity_mean": round(float(sets.mean()), 3)}

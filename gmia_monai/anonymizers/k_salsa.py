@@ -29,7 +29,13 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
 from gmia_monai.anonymizers.base import Outcome
-from gmia_monai.anonymizers.grouping import label_diversity, one_image_per_patient, same_size_clusters
+from gmia_monai.anonymizers.grouping import (
+    diversity_figures,
+    label_diversity,
+    majority_labels,
+    one_image_per_patient,
+    same_size_clusters,
+)
 from gmia_monai.anonymizers.store import UnitStore
 from gmia_monai.data.release import Convergence, RealImages, Release
 from gmia_monai.errors import UsageError
@@ -37,7 +43,7 @@ from gmia_monai.losses.style import crop_grams, local_style
 from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.networks.utility import UtilityNet
-from gmia_monai.typing import PathLike
+from gmia_monai.typing import IntArray, PathLike
 from gmia_monai.weights import read_index
 
 __all__ = ["KSalsa", "ramped_rate"]
@@ -66,7 +72,7 @@ def ramped_rate(step: int, n_steps: int, lr: float) -> float:
 class KSalsa:
     """k-SALSA over groups of ``k`` different patients; patients beyond the last whole group are not released.
 
-    Labels are not released; an image counts as done when its loss has come down.
+    The findings of the majority of its sources are released with an image; it is done when its loss has come down.
 
     Args:
         aegan: encoder and synthesis; both networks are frozen and in eval mode.
@@ -138,6 +144,7 @@ class KSalsa:
         self.k, self.lr, self.n_steps, self.grid = k, lr, n_steps, grid
         self.lambda_content, self.lambda_style = lambda_content, lambda_style
         self.device, self.unit_size = device, unit_size
+        self._diversity: IntArray | None = None
 
     @classmethod
     def from_weights(cls, models_dir: PathLike, **settings: Any) -> KSalsa:
@@ -187,9 +194,15 @@ class KSalsa:
         converged, steps = np.concatenate(outcomes).T
         convergence = Convergence(converged.astype(bool), steps, self.settings, self.description)
         release = Release(
-            self.name, released, tuple(tuple(group) for group in groups.tolist()), self.policy, convergence=convergence
+            self.name,
+            released,
+            tuple(tuple(group) for group in groups.tolist()),
+            self.policy,
+            labels=majority_labels(real.cohort, groups.tolist()),
+            findings=real.cohort.findings or (),
+            convergence=convergence,
         )
-        sets = label_diversity(release, real.cohort)
+        self._diversity = sets = label_diversity(release, real.cohort)
         _log.info(
             "%s: %d groups of %d of the %d patients; different sets of findings in a group: at least %d, mean %.1f",
             self.name,
@@ -200,6 +213,11 @@ class KSalsa:
             sets.mean(),
         )
         return release
+
+    def figures_of(self, real: RealImages) -> dict[str, float]:
+        """Different sets of findings in a group of the last release: ``label_diversity_min`` and ``_mean``."""
+        sets = self._diversity
+        return {} if sets is None else diversity_figures(sets)
 
     def groups(self, real: RealImages, seed: int = 0) -> Int[np.ndarray, "groups k"]:
         """Positions of the images of each group: equal groups by the Euclidean distance of codes.

@@ -94,7 +94,7 @@ class Plan:
         UsageError: ``GM-U077`` for a setting outside its range.
     """
 
-    policy = "unlinkable"
+    policy = ""  # the inner points of a path have both sources in common, and are near each other
 
     def __init__(
         self,

@@ -2,11 +2,12 @@
 
 Under ``unlinkable`` a code is drawn from the prior on W given what the record says of the image (findings, view, sex,
 age), together with the diagnostic logits that go with it; it is then moved until the diagnostic network says those
-logits of the synthesised image, which a decoded draw alone does not reach. The source's pixels are not looked at:
-what an attacker finds can be no more than what findings, view, sex and age tell by themselves. Under ``pseudonymous``
-the draw has one seed a patient and project, so that a patient has one new anatomy for all visits. With ``start`` set to
-``own`` or ``neighbours``, and weights for identity, features and logits of the source, it is the optimisation of GMIA
-with each of our additions as a switch, which the ablation compares.
+logits of the synthesised image, which a decoded draw alone does not reach. In :meth:`Robust.anonymize` the source's
+pixels are then not looked at: what an attacker finds can be no more than what findings, view, sex and age tell by
+themselves (:meth:`Robust.anonymize_batch` has no records, and guesses the findings from the pixels). Under
+``pseudonymous`` the draw has one seed a patient and project, so that a patient has one new anatomy for all visits. With
+``start`` set to ``own`` or ``neighbours``, and weights for identity, features and logits of the source, it is the
+optimisation of GMIA with each of our additions as a switch, which the ablation compares.
 
 The seed is part of the secret: who knows it, and what the record says, can make the release again.
 """
@@ -51,7 +52,7 @@ class Robust(ImageAnonymizer):
         fingerprint: hash of weights and settings.
         encoders: identity encoders of the ensemble, and the mean cosine between strangers of each.
         discriminator: of the realism term; None without it.
-        neighbours: codes of patients of S, ``[n, d]``, and the patient of each, for ``start: neighbours``.
+        neighbours: codes of patients of S, ``[n, d]``, and the name of each patient, for ``start: neighbours``.
         label: name for the result lines.
         policy: ``unlinkable`` or ``pseudonymous``.
         start: ``prior``, ``own`` (the encoder's code) or ``neighbours`` (the mean of the codes of the ``k`` nearest
@@ -83,7 +84,7 @@ class Robust(ImageAnonymizer):
         fingerprint: str,
         encoders: Sequence[tuple[Callable[[Tensor], Tensor], float]] = (),
         discriminator: nn.Module | None = None,
-        neighbours: tuple[Tensor, Tensor] | None = None,
+        neighbours: tuple[Tensor, Sequence[str]] | None = None,
         *,
         label: str = "robust",
         policy: str = "unlinkable",
@@ -204,7 +205,13 @@ class Robust(ImageAnonymizer):
         Raises:
             UsageError: ``GM-U309`` where the records hold no finding of the prior's.
         """
-        return known_of_cohort(real.cohort, self.prior.known)
+        known = known_of_cohort(real.cohort, self.prior.known)
+        if self.neighbours is None:
+            return known
+        # Nobody is his own neighbour: the place of the patient among those of S, or -1.
+        places = {name: i for i, name in enumerate(self.neighbours[1])}
+        own = np.array([[places.get(record.patient_id, -1)] for record in real.cohort], dtype=np.float32)
+        return np.concatenate([known, own], axis=1)
 
     def anonymize_batch(
         self, images: Float[Tensor, "b 1 h w"], seeds: Sequence[int]
@@ -213,7 +220,7 @@ class Robust(ImageAnonymizer):
         network holds more probable than not, and half way in all else."""
         with torch.no_grad():
             logits = self.utility(images.to(self.device)).cpu()
-        known = np.full((len(images), len(self.prior.known)), 0.0, dtype=np.float32)
+        known = np.zeros((len(images), len(self.prior.known)), dtype=np.float32)
         for column, name in enumerate(self.prior.known):
             if column < logits.shape[1]:
                 known[:, column] = (logits[:, column] > 0).float().numpy()
@@ -226,8 +233,10 @@ class Robust(ImageAnonymizer):
     ) -> tuple[Float[Tensor, "b 1 h w"], list[Outcome]]:
         """Drawn or moved images in [0, 1]; converged where drawn logits, or the cosines, were met."""
         images, facts = images.to(self.device), torch.from_numpy(known).to(self.device)
+        n_known = len(self.prior.known)
+        own = facts[:, n_known].long() if facts.shape[1] > n_known else torch.full((len(facts),), -1)
         with torch.no_grad():
-            w, terms = self._terms(images, list(seeds), facts)
+            w, terms = self._terms(images, list(seeds), facts[:, :n_known], own.cpu())
         found = edit_latents(
             w, lambda code, mode: self.autoencoder.synthesis(code, noise_mode=mode), terms, lr=self.lr, steps=self.steps
         )
@@ -237,7 +246,9 @@ class Robust(ImageAnonymizer):
                 converged &= found.last[name].cpu() <= limit
         return found.image.cpu(), [Outcome(bool(c), self.steps) for c in converged.tolist()]
 
-    def _terms(self, images: Tensor, seeds: list[int], known: Tensor) -> tuple[Tensor, dict[str, tuple[float, Term]]]:
+    def _terms(
+        self, images: Tensor, seeds: list[int], known: Tensor, own: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[float, Term]]]:
         """Where codes start, and what they are moved by; what has no weight is not computed."""
         weights, spread = self.weights, self.prior.scale[self.prior.latent_dim :]
         terms: dict[str, tuple[float, Term]] = {}
@@ -247,7 +258,7 @@ class Robust(ImageAnonymizer):
         else:
             w = self.autoencoder.encoder(images)
             if self.start == "neighbours":
-                w = self._mean_of_neighbours(w)
+                w = self._mean_of_neighbours(w, own)
         if weights["identity"] > 0:
             views = view_parameters(seeds, self.steps) if self.views else None
             encoders, targets = zip(*self.encoders, strict=True)
@@ -267,15 +278,15 @@ class Robust(ImageAnonymizer):
             terms["realism"] = weights["realism"], Realism(self.discriminator)
         return w, terms
 
-    def _mean_of_neighbours(self, w: Tensor) -> Tensor:
+    def _mean_of_neighbours(self, w: Tensor, own: Tensor) -> Tensor:
+        """Mean of the ``k`` nearest codes of other patients; ``own`` is the place of each image's patient, or -1."""
         assert self.neighbours is not None
-        codes, patients = (part.to(w.device) for part in self.neighbours)
+        codes = self.neighbours[0].to(w.device)
         distance = torch.cdist(w, codes)
-        # Nobody is his own neighbour: of an image of S, the nearest code is that of the image itself.
-        nearest = distance.argmin(dim=1)
-        same = distance.gather(1, nearest[:, None])[:, 0] < 1e-3
-        distance[same] = distance[same].masked_fill(patients[None, :] == patients[nearest[same], None], torch.inf)
-        return codes[distance.topk(min(self.k, len(codes)), largest=False).indices].mean(dim=1)
+        rows = torch.nonzero(own >= 0)[:, 0]
+        distance[rows, own[rows].to(w.device)] = torch.inf
+        k = min(self.k, len(codes) - 1)
+        return codes[distance.topk(k, largest=False).indices].mean(dim=1)
 
 
 def _unexpected(prior: nn.Module, known: Tensor, image: Tensor, w: Tensor, step: int) -> Tensor:
@@ -290,11 +301,11 @@ def _embedding(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
-def _codes(autoencoder: nn.Module, real: RealImages, device: str) -> tuple[Tensor, Tensor]:
-    """One code a patient, of its first image, and the number of the patient."""
+def _codes(autoencoder: nn.Module, real: RealImages, device: str) -> tuple[Tensor, Sequence[str]]:
+    """One code a patient, of the first image, and the names of the patients."""
     _, first = np.unique(real.cohort.patient_index, return_index=True)
     parts = [
         autoencoder.encoder(torch.from_numpy(real.pixels[first[i : i + 64]]).to(device))
         for i in range(0, len(first), 64)
     ]
-    return torch.cat(parts), torch.from_numpy(real.cohort.patient_index[first].astype(np.int64))
+    return torch.cat(parts), [real.cohort[int(i)].patient_id for i in first]

@@ -17,7 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gmia_monai.anonymizers.grouping import one_image_per_patient, same_size_clusters
+from gmia_monai.anonymizers.grouping import (
+    diversity_figures,
+    label_diversity,
+    majority_labels,
+    one_image_per_patient,
+    same_size_clusters,
+)
 from gmia_monai.anonymizers.store import UnitStore
 from gmia_monai.data.known import known_of_cohort
 from gmia_monai.data.release import RealImages, Release
@@ -25,7 +31,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.inferers.latent_editing import edit_latents
 from gmia_monai.losses.editing import Near
 from gmia_monai.networks.pretrained import load_recorded
-from gmia_monai.typing import PathLike
+from gmia_monai.typing import IntArray, PathLike
 from gmia_monai.weights import read_index
 
 __all__ = ["RobustGroups"]
@@ -42,6 +48,7 @@ class RobustGroups:
         k: patients a group, at least 2.
         n_rounds: how often all patients are grouped, each time by another image where they have one; a release holds
             about ``n_rounds / k`` images a patient, and a patient stands in at most ``n_rounds`` groups.
+        temperature: of the prior's draw.
         lambda_drawn: weight of the mean logits of the members.
         lr: learning rate of the editing.
         steps: updates.
@@ -64,6 +71,7 @@ class RobustGroups:
         *,
         k: int = 5,
         n_rounds: int = 1,
+        temperature: float = 1.0,
         lambda_drawn: float = 1.0,
         lr: float = 0.05,
         steps: int = 20,
@@ -79,6 +87,8 @@ class RobustGroups:
         self.fingerprint = fingerprint
         self.autoencoder, self.utility, self.prior = (net.to(device) for net in (autoencoder, utility, prior))
         self.k, self.n_rounds, self.lambda_drawn = k, n_rounds, lambda_drawn
+        self.temperature = temperature
+        self._diversity: IntArray | None = None
         self.lr, self.steps, self.device, self.unit_size = lr, steps, device, unit_size
 
     @classmethod
@@ -125,7 +135,16 @@ class RobustGroups:
                 if store is not None:
                     store.put(digest.hexdigest(), *kept)
             pixels[first : first + len(unit)] = kept[0] / np.float32(255.0)
-        return Release(self.name, pixels, tuple(tuple(map(int, group)) for group in groups), self.policy)
+        sources = tuple(tuple(map(int, group)) for group in groups)
+        findings = real.cohort.findings or ()
+        labels = majority_labels(real.cohort, sources)
+        release = Release(self.name, pixels, sources, self.policy, labels=labels, findings=findings)
+        self._diversity = label_diversity(release, real.cohort)
+        return release
+
+    def figures_of(self, real: RealImages) -> dict[str, float]:
+        """Different sets of findings in a group of the last release: ``label_diversity_min`` and ``_mean``."""
+        return {} if self._diversity is None else diversity_figures(self._diversity)
 
     def _groups(self, real: RealImages, seed: int) -> list[np.ndarray]:
         """Members of each group, in ascending order: it does not matter in which order they came."""
@@ -150,7 +169,7 @@ class RobustGroups:
             targets = torch.stack(
                 [self.utility(torch.from_numpy(images).to(self.device)).mean(dim=0) for images in members]
             )
-            w, _ = self.prior.draw(facts, [self._seed_of(images, seed) for images in members])
+            w, _ = self.prior.draw(facts, [self._seed_of(images, seed) for images in members], self.temperature)
         spread = self.prior.scale[self.prior.latent_dim :]
         found = edit_latents(
             w,

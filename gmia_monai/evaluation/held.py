@@ -38,11 +38,16 @@ def held_anonymizer(
         if not places:
             places.update({_key(image): (k, i) for k, part in enumerate(known) for i, image in enumerate(part.pixels)})
         found = [places.get(_key(image)) for image in pixels]
-        from_records = None
-        if found and None not in found:
-            rows = [anonymizer.known_of(known[k].take([i])) for k, i in found]  # type: ignore[misc]
-            from_records = None if any(row is None for row in rows) else np.concatenate(rows)
-        return anonymizer.anonymize_pixels(pixels, seed, store, None, from_records)[0]
+        released = np.empty_like(pixels, dtype=np.float32)
+        for k in sorted({place[0] for place in found if place is not None}):
+            rows = [row for row, place in enumerate(found) if place is not None and place[0] == k]
+            real = known[k].take([place[1] for place in found if place is not None and place[0] == k])
+            facts = anonymizer.seeds_of(real, seed), anonymizer.known_of(real)
+            released[rows] = anonymizer.anonymize_pixels(pixels[rows], seed, store, *facts)[0]
+        unknown = [row for row, place in enumerate(found) if place is None]
+        if unknown:
+            released[unknown] = anonymizer.anonymize_pixels(pixels[unknown], seed, store)[0]
+        return released
 
     return anonymize
 

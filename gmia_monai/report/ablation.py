@@ -14,9 +14,10 @@ from gmia_monai.report.cells import CONTROLS, DASH, System, interval, row
 from gmia_monai.report.counted import Figure, apart, compact, counted, patients_of, signed
 from gmia_monai.report.frontier import PRIVACY, architectures, utility
 
-__all__ = ["OURS", "ablation_parts", "compared", "difference_parts", "full_system", "lower_is_better"]
+__all__ = ["LADDERS", "OURS", "ablation_parts", "compared", "difference_parts", "ladders", "lower_is_better"]
 
 OURS = "robust"
+LADDERS = ("robust half", "robust own")
 _DIFFERENCE = "_difference"
 
 
@@ -93,31 +94,31 @@ def _paired(systems: Mapping[str, System]) -> list[str]:
     return ["Paired differences, on the same resamples:", "\n".join([*head, *rows])]
 
 
-def full_system(labels: Sequence[str]) -> str | None:
-    """Ours with all its switches: the shortest name of those that begin with it; None where there is none."""
-    ours = [label for label in labels if label.startswith(OURS)]
-    return min(ours, key=lambda label: (len(label), label)) if ours else None
+def ladders(labels: Sequence[str]) -> dict[str, list[str]]:
+    """Systems that change one thing each of one of :data:`LADDERS`, which their names begin with, by its name."""
+    return {full: [x for x in labels if x.startswith(f"{full} ")] for full in LADDERS if full in labels}
 
 
 def ablation_parts(systems: Mapping[str, System]) -> list[str]:
-    """A row for each switch of ours, against ours with all of them."""
-    ours = {label: s for label, s in systems.items() if label.startswith(OURS)}
-    full = full_system(list(systems))
+    """A row for each switch of ours, against the one that it is a switch of; both are judged on the same list."""
     title = "## What each part of ours does"
-    if full is None or len(ours) < 2:
-        there = "it alone has lines" if full is not None else f"no system whose name begins with `{OURS}` has lines"
-        return [title, f"No ablation yet: {there}."]
-    figures = lower_is_better(ours) | {
-        "T1 AUC, random": Figure("verification_auc.T1.worst.v1", ("random",)),
-        "T3 AUC": Figure("verification_auc.T3.worst.v1", ("matched",)),
-        "KID": Figure("kid.other.v1", show=compact),
-        "seconds an image": Figure("cost_seconds_per_image.v1", show=compact),
-    }
-    against = {heading: full for heading, figure in figures.items() if any(map(figure.of, ours.values()))}
-    ordered = {full: ours[full]} | ours
-    return [
+    found = {full: rows for full, rows in ladders(list(systems)).items() if rows}
+    if not found:
+        names = " or ".join(f"`{name}`" for name in LADDERS)
+        return [title, f"No ablation yet: it needs {names}, and systems whose names begin with one of these."]
+    parts = [
         title,
-        f"Each row is `{full}` with one thing changed, as its name says; in brackets the difference from `{full}`, "
-        "and `apart` where the 95 % intervals do not overlap. Above 0: worse without it.",
-        *compared(ordered, figures, against),
+        "Each row is the system in bold with one thing changed, as its name says; in brackets the difference from it, "
+        "and `apart` where the 95 % intervals do not overlap. Above 0: worse than it.",
     ]
+    for full, names in found.items():
+        rows = {label: systems[label] for label in (full, *names)}
+        figures = lower_is_better(rows) | {
+            "T1 AUC, random": Figure("verification_auc.T1.worst.v1", ("random",)),
+            "T3 AUC": Figure("verification_auc.T3.worst.v1", ("matched",)),
+            "KID": Figure("kid.other.v1", show=compact),
+            "seconds an image": Figure("cost_seconds_per_image.v1", show=compact),
+        }
+        against = {heading: full for heading, figure in figures.items() if any(map(figure.of, rows.values()))}
+        parts += [f"### {full}", *compared(rows, figures, against)]
+    return parts

@@ -38,7 +38,7 @@ _COST: dict[str, Figure] = {
     "GFLOP an image": Figure("cost_gflop_per_image.v1", show=compact),
 }
 _LIST = re.compile(r"--(?:\S+#)?(max_images|n_images)[ =](\d+)")
-_FACT = re.compile(r"epsilon|reject|accept")
+_FACT = re.compile(r"epsilon|reject|accept|left_out|diversity")
 _RECALL = re.compile(r"privacy_filter_recall\.(\w+)\.v1")
 _PRICHEXY = ("prichexy_protocol_auc.v1", "prichexy_protocol_macro_auroc.v1")
 

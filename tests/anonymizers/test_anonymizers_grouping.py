@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from attack_cohorts import IMAGES_EACH, real_images
 
-from gmia_monai.anonymizers.grouping import label_diversity, one_image_per_patient, same_size_clusters
+from gmia_monai.anonymizers.grouping import (
+    diversity_figures,
+    label_diversity,
+    majority_labels,
+    one_image_per_patient,
+    same_size_clusters,
+)
 from gmia_monai.data.cohort import Cohort, ImageRecord
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
@@ -85,3 +91,19 @@ def test_label_diversity_counts_sets_of_findings():
 def test_without_findings_all_sets_are_the_same():
     release = Release("x", np.zeros((1, 1, 4, 4), np.float32), ((0, 1),))
     assert label_diversity(release, _cohort((), ())).tolist() == [1]
+
+
+def test_majority_labels_are_those_of_half_of_the_sources_or_more():
+    records = [
+        ImageRecord(Path(f"/{i}.png"), f"p{i}", labels=labels)
+        for i, labels in enumerate([(("A", 1.0),), (("A", 1.0), ("B", 1.0)), (), None])
+    ]
+    cohort = Cohort(tuple(records), findings=("A", "B"))
+    found = majority_labels(cohort, [[0, 1, 2], [1, 2], [0, 3], [3]])
+    assert np.array_equal(found, [[1, 0], [1, 1], [1, 0], [np.nan, np.nan]], equal_nan=True)
+    assert majority_labels(Cohort(tuple(records[3:])), [[0]]) is None
+
+
+def test_figures_of_diversity_are_the_least_and_the_mean():
+    assert diversity_figures(np.array([1, 2, 5])) == {"label_diversity_min": 1.0, "label_diversity_mean": 2.667}
+    assert diversity_figures(np.array([], dtype=np.int64)) == {}

@@ -131,13 +131,19 @@ def test_each_term_can_be_switched_on(models, real, weight):
 
 
 def test_neighbours_are_other_patients(models):
-    training = real_images("s", 6)
+    training = real_images("s", 40)  # more than the 25 codes from which distances are rounded
     system = Robust.from_weights(models, start="neighbours", k=1, steps=0, training=lambda: training)
-    codes, patients = system.neighbours
-    assert len(codes) == 6
-    started = system._mean_of_neighbours(codes)
-    nearest = torch.cdist(started, codes).argmin(dim=1)
-    assert (patients[nearest] != patients).all()
+    codes, names = system.neighbours
+    assert len(codes) == 40 and list(names) == list(dict.fromkeys(r.patient_id for r in training.cohort))
+    own = torch.from_numpy(system.known_of(training)[:, -1]).long()
+    assert own.tolist() == training.cohort.patient_index.tolist()
+    with torch.no_grad():
+        w = system.autoencoder.encoder(torch.from_numpy(training.pixels))
+    started = system._mean_of_neighbours(w, own)
+    nearest = (started[:, None] - codes[None]).norm(dim=2).argmin(dim=1)
+    assert (nearest != own).all(), "of no image of a patient, not only the one that the code is of"
+    stranger = real_images("t", 2)
+    assert (system.known_of(stranger)[:, -1] == -1).all() and len(_pixels(system, stranger)) == 6
 
 
 def test_settings_that_cannot_work_are_refused(models):

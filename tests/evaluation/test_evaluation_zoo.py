@@ -133,7 +133,8 @@ def test_the_shipped_systems_are_there_and_gmia_has_the_settings_of_its_kept_lin
     names = {entry.name for entry in entries.values()}
     assert names >= set(ANONYMIZERS)
     lines = {path.stem for path in (REPOSITORY / "bundle" / "docs" / "results" / "systems").glob("*.jsonl")}
-    assert lines and lines <= set(entries)
+    others = {line for line in lines if line.startswith(("prichexy_protocol", "privacy_filter"))}  # of scripts
+    assert lines and lines - others <= set(entries)
     read_entries(systems, sorted(id for id, entry in entries.items() if entry.name in ANONYMIZERS))
     settings = resolved_settings(entries["gmia_m0"])
     assert settings.pop("bfloat16") is computes_bfloat16("cpu") and settings.pop("compiled") is False

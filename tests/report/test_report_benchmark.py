@@ -58,21 +58,21 @@ def _table(page: str, section: str, column: str) -> dict[str, str]:
 
 SYSTEMS = [*_headline("unchanged", 0.99, 0.0, 0.9), *_headline("gmia m=0", 0.9, 0.03, 0.6)]
 OURS = [
-    *_headline("robust", 0.6, 0.02, 0.55),
-    *_headline("robust one encoder", 0.75, 0.021, 0.56),
-    _line("robust", "cost_seconds_per_image.v1", 2.5),
-    _line("robust one encoder", "cost_seconds_per_image.v1", 0.8),
+    *_headline("robust half", 0.6, 0.02, 0.55),
+    *_headline("robust half one encoder", 0.75, 0.021, 0.56),
+    _line("robust half", "cost_seconds_per_image.v1", 2.5),
+    _line("robust half one encoder", "cost_seconds_per_image.v1", 0.8),
 ]
 
 
 def test_numbers_of_the_page_are_those_of_the_lines(tmp_path):
     page, files = _write(tmp_path, [*SYSTEMS, *OURS])
-    expected = {"unchanged": 0.99, "gmia m=0": 0.9, "robust": 0.6, "robust one encoder": 0.75}
+    expected = {"unchanged": 0.99, "gmia m=0": 0.9, "robust half": 0.6, "robust half one encoder": 0.75}
     shown = {label: f"{auc:.3f} [{auc - 0.02:.3f}, {auc + 0.01:.3f}]" for label, auc in expected.items()}
     assert _table(page, "### Another image", "AUC, worst") == shown
     assert _table(page, "## Every system", "T1, matched") == shown
     frontier = _table(page, "### Another image", "on the frontier, `small`")
-    assert frontier == {"unchanged": "yes", "gmia m=0": "no", "robust": "yes", "robust one encoder": "no"}
+    assert frontier == {"unchanged": "yes", "gmia m=0": "no", "robust half": "yes", "robust half one encoder": "no"}
     assert "Patients: 300 (*AUC, worst*); 675 (*AUROC loss, `small`*)." in page
     assert files == [
         "benchmark.md",
@@ -88,27 +88,29 @@ def test_differences_are_from_the_best_that_is_no_control(tmp_path):
     noise = _headline("noise", 0.5, 0.13, 0.5)
     page, _ = _write(tmp_path, [*SYSTEMS, *OURS, *noise])
     t1 = _table(page, "## Differences", "T1 AUC")
-    assert t1["robust"] == "**0.600 [0.580, 0.610]**" and t1["noise"] == "0.500 [0.480, 0.510] (-0.100, apart)"
+    assert t1["robust half"] == "**0.600 [0.580, 0.610]**" and t1["noise"] == "0.500 [0.480, 0.510] (-0.100, apart)"
     assert t1["gmia m=0"] == "0.900 [0.880, 0.910] (+0.300, apart)"
     loss = _table(page, "## Differences", "AUROC loss, `small`")
     assert loss["gmia m=0"] == "0.030 [0.010, 0.040] (+0.010)", "intervals overlap"
     assert "Paired differences" not in page
-    paired = _line("robust", "verification_auc_difference.T1.gmia_m0.v1", -0.3, "matched")
+    paired = _line("robust half", "verification_auc_difference.T1.gmia_m0.v1", -0.3, "matched")
     page, _ = _write(tmp_path, [*SYSTEMS, *OURS, paired])
-    assert "| robust | `verification_auc_difference.T1.gmia_m0.v1` | -0.300 [-0.320, -0.290] | 300 |" in page
+    assert "| robust half | `verification_auc_difference.T1.gmia_m0.v1` | -0.300 [-0.320, -0.290] | 300 |" in page
 
 
 def test_each_switch_stands_against_ours_with_all(tmp_path):
     page, _ = _write(tmp_path, [*SYSTEMS, *OURS])
     section = "## What each part of ours does"
-    assert list(_table(page, section, "T1 AUC")) == ["robust", "robust one encoder"]
-    assert _table(page, section, "T1 AUC")["robust one encoder"] == "0.750 [0.730, 0.760] (+0.150, apart)"
-    assert _table(page, section, "seconds an image")["robust"] == "**2.5 [2.48, 2.51]**"
+    assert list(_table(page, section, "T1 AUC")) == ["robust half", "robust half one encoder"]
+    assert _table(page, section, "T1 AUC")["robust half one encoder"] == "0.750 [0.730, 0.760] (+0.150, apart)"
+    assert _table(page, section, "seconds an image")["robust half"] == "**2.5 [2.48, 2.51]**"
     assert "KID" not in page[page.index(section) :].split("\n\n")[2]
-    alone, _ = _write(tmp_path, [*SYSTEMS, *_headline("robust", 0.6, 0.02, 0.5)])
-    assert "No ablation yet: it alone has lines." in alone
+    alone, _ = _write(tmp_path, [*SYSTEMS, *_headline("robust half", 0.6, 0.02, 0.5)])
     without, _ = _write(tmp_path, SYSTEMS)
-    assert "no system whose name begins with `robust`" in without
+    assert "No ablation yet" in alone and "No ablation yet" in without and "No ablation yet" not in page
+    more = [*_headline("robust own", 0.7, 0.0, 0.5), *_headline("robust", 0.5, 0.0, 0.5)]
+    other, _ = _write(tmp_path, [*SYSTEMS, *OURS, *more])
+    assert "robust own" not in other[other.index(section) :].split("\n## ")[0], "another list, or another ladder"
 
 
 def test_sections_without_lines_say_what_is_missing(tmp_path):
