@@ -132,7 +132,9 @@ class BenchmarkWorkflow(_CodedWorkflow):
 
 
 def write_pages(results_dir: PathLike, docs_dir: PathLike) -> list[Path]:
-    """Writes the pages of a benchmark from its result lines; nothing where there is no line.
+    """Writes the pages of a benchmark from its result lines, and renews the figures of a model card beside them.
+
+    Nothing is written where there is no line.
 
     Args:
         results_dir: folder of ``*.jsonl``.
@@ -141,8 +143,14 @@ def write_pages(results_dir: PathLike, docs_dir: PathLike) -> list[Path]:
     Returns:
         the files that were written.
     """
+    from gmia_monai.report import model_card, systems
     from gmia_monai.report.benchmark import write_benchmark_pages
 
     if not any(Path(results_dir).glob("*.jsonl")):
         return []
-    return list(write_benchmark_pages(results_dir, docs_dir))
+    written = list(write_benchmark_pages(results_dir, docs_dir))
+    page, card = Path(docs_dir) / "systems.md", Path(docs_dir) / "README.md"
+    systems.main([str(results_dir), str(page)])
+    if card.is_file():
+        model_card.main([str(results_dir), str(card)])
+    return [*written, page, *([card] if card.is_file() else [])]

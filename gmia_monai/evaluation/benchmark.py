@@ -265,7 +265,13 @@ class _Worker:
         others = _without_cost(names)
         if others is None or others:
             lines += self._attacked(entry, system, state, others)
-        append_results(results, self._of_list(entry, lines))
+        # Lines of another release, e.g. of weights before these, would stand beside those of this one.
+        releases = {line.release_hash for line in lines if line.release_hash}
+        append_results(
+            results,
+            self._of_list(entry, lines),
+            lambda old: bool(releases and old.release_hash) and old.release_hash not in releases,
+        )
         state.seconds, state.done = spent + time.monotonic() - started, True
         self.progress.end(state)
         return state

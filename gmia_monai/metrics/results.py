@@ -11,7 +11,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -156,13 +156,21 @@ class RunContext:
         )
 
 
-def append_results(path: PathLike, results: Iterable[Result]) -> None:
+def append_results(
+    path: PathLike, results: Iterable[Result], outdated: Callable[[Result], bool] = lambda line: False
+) -> None:
     """Write results into a JSON-lines file, each replacing an older line of the same identity.
 
     The file is written beside its place and moved there, so that a crash leaves the old one.
+
+    Args:
+        path: the file; made where absent.
+        results: lines to write.
+        outdated: older lines that do not stay.
     """
     path = Path(path)
-    merged = {result.identity: result for result in (read_results(path) if path.exists() else [])}
+    older = read_results(path) if path.exists() else []
+    merged = {result.identity: result for result in older if not outdated(result)}
     for result in results:
         merged[result.identity] = result
     text = "".join(result.to_json() + "\n" for result in merged.values())

@@ -83,12 +83,20 @@ def test_a_coded_error_comes_out_as_it_is(settings) -> None:
 
 
 def test_pages_are_written_by_the_report_and_not_without_lines(tmp_path, monkeypatch) -> None:
-    from gmia_monai.report import benchmark
+    from gmia_monai.report import benchmark, model_card, systems
 
+    asked = []
     monkeypatch.setattr(benchmark, "write_benchmark_pages", lambda *folders: list(map(Path, folders)))
-    assert workflows.write_pages(tmp_path, tmp_path / "docs") == []
+    for report in (systems, model_card):
+        monkeypatch.setattr(report, "main", asked.append)
+    docs = tmp_path / "docs"
+    assert workflows.write_pages(tmp_path, docs) == []
     (tmp_path / "a.jsonl").touch()
-    assert workflows.write_pages(tmp_path, tmp_path / "docs") == [tmp_path, tmp_path / "docs"]
+    assert workflows.write_pages(tmp_path, docs) == [tmp_path, docs, docs / "systems.md"]
+    assert asked == [[str(tmp_path), str(docs / "systems.md")]]
+    docs.mkdir()
+    (docs / "README.md").touch()
+    assert workflows.write_pages(tmp_path, docs)[-1] == docs / "README.md" and asked[-1][1] == str(docs / "README.md")
 
 
 @pytest.mark.parametrize("profile", [None, *PROFILES], ids=lambda path: getattr(path, "stem", "none"))

@@ -159,3 +159,28 @@ def test_a_phase_that_always_fails_stops_the_training_though_others_go_well():
     with pytest.raises(ResourceError, match="generator updates in a row"):
         trainer.run()
     assert trainer.state.iteration == 3
+
+
+def test_e_training_lowers_the_loss_of_the_encoder_for_a_generator_that_stays():
+    torch.manual_seed(0)
+    autoencoder = AEGAN(32, 32, 256, 16)
+    autoencoder.synthesis.requires_grad_(False)
+    with torch.no_grad():  # images that this generator can make
+        images = autoencoder.synthesis(2.0 * torch.randn(4, 32), noise_mode="none").clamp(0, 1)
+    before = _copy(autoencoder.synthesis)
+    losses: list[float] = []
+    trainer = AEGANTrainer(
+        "cpu",
+        1,
+        [{"image": images}] * 80,
+        autoencoder,
+        Discriminator(32, 256, 8),
+        lazy_adam(autoencoder.parameters(), 0.005, (0.9, 0.99)),
+        lazy_adam(Discriminator(32, 256, 8).parameters()),
+        adversarial_weight=0.0,
+        path_length_interval=0,
+    )
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["pixel_loss"]))
+    trainer.run()
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert not _moved(autoencoder.synthesis, before)

@@ -200,3 +200,26 @@ def test_critics_come_from_recorded_weights(tmp_path):
     save_network(folder / "utility.safetensors", UtilityNet(2, "small"), {"n_findings": 2, "architecture": "small"},
                  findings=["Mass", "Edema"])  # fmt: skip
     assert recorded_findings(folder) == ["Mass", "Edema"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"), [("deformation", "confusion"), ("translation", "confusion"), ("translation", "minimax")]
+)
+def test_the_generator_lowers_its_loss_and_changes_images_as_its_paper_means_to(kind, objective):
+    """Against critics that stand still: PriCheXy-Net moves pixels, Privacy-Net repaints them."""
+    game = _game(objective, kind)
+    nets = (game.generator, game.verifier, game.classifier)
+    optimizers = [torch.optim.Adam(game.generator.parameters(), 1e-2)]
+    optimizers += [torch.optim.SGD(net.parameters(), 0.0) for net in nets[1:]]
+    trainer = ConfusionTrainer("cpu", 1, _batches(1) * 40, game, *optimizers)
+    losses: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"]))
+    trainer.run()
+    assert sum(losses[-5:]) < sum(losses[:5]) - 0.05
+    image = _batches(1)[0]["image"]
+    with torch.no_grad():
+        changed = game.generator.eval()(image)
+    assert (changed - image).abs().mean() > 0.01
+    if kind == "deformation":  # a sample between pixels is no brighter and no darker than they are
+        assert image.amin() - 1e-5 <= changed.amin() and changed.amax() <= image.amax() + 1e-5
+        assert abs(changed.mean() - image.mean()) < 0.02

@@ -24,7 +24,7 @@ from gmia_monai.errors import ExitCode, IntegrityError, ManifestError, ResourceE
 from gmia_monai.evaluation import benchmark
 from gmia_monai.evaluation.benchmark import BenchmarkOutcome, benchmark_commands, run_benchmark
 from gmia_monai.evaluation.benchmark_state import SystemState, claimed
-from gmia_monai.metrics.results import read_results
+from gmia_monai.metrics.results import append_results, read_results
 
 CONTROLS = ["unchanged", "noise"]
 
@@ -106,6 +106,19 @@ def test_one_more_attack_costs_that_attack_and_other_settings_cost_all(manifest,
         run_benchmark(tiny_plan(manifest, models, out, only=["noise"], attacks=["singling_out"], **change))
     assert made == ["noise singling_out"] * 3
     assert len(list((out / "noise" / "attacks").glob("singling_out.*.jsonl"))) == 4
+
+
+def test_lines_of_another_release_do_not_stay_beside_those_of_this_one(manifest, models, tmp_path) -> None:
+    plan = tiny_plan(manifest, models, tmp_path / "out", only=["noise"], attacks=["singling_out"])
+    lines = tmp_path / "out" / "lines" / "noise.jsonl"
+    run_benchmark(plan)
+    kept = read_results(lines)
+    other = [replace(line, name=f"x{line.name}", release_hash="0" * 16) for line in kept]
+    free = [replace(line, name=f"y{line.name}", release_hash=None) for line in kept]
+    append_results(lines, other + free)
+    run_benchmark(replace(plan, judgement=replace(plan.judgement, n_boot=6)))
+    names = {line.name for line in read_results(lines)}
+    assert {line.name for line in kept + free} <= names and not names & {line.name for line in other}
 
 
 def test_cost_alone_reads_a_few_images_and_anonymizes_no_role(manifest, models, tmp_path, monkeypatch) -> None:

@@ -50,6 +50,15 @@ def test_same_identity_replaces_and_others_stay(tmp_path):
     assert found[0] == newer and found[1].negatives == "matched"
 
 
+def test_outdated_lines_go_but_not_new_ones(tmp_path):
+    path = tmp_path / "a.jsonl"
+    other = replace(GOOD, name="verification_auc.T2.frozen.v1", release_hash="ffffffff")
+    append_results(path, [GOOD, other])
+    new = replace(GOOD, name="verification_auc.T3.frozen.v1", release_hash="ffffffff")
+    append_results(path, [new], lambda line: line.release_hash == "ffffffff")
+    assert read_results(path) == [GOOD, new]
+
+
 def test_folder_is_read_in_order(tmp_path):
     append_results(tmp_path / "b.jsonl", [replace(GOOD, system="b")])
     append_results(tmp_path / "a.jsonl", [replace(GOOD, system="a")])
