@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gmia_monai.data.cohort import Cohort
+from gmia_monai.data.thirds import without_third
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index
 
@@ -28,9 +29,11 @@ def origin_notes(cohort: Cohort, role_of: Mapping[str, str], models_dir: PathLik
     index = {} if models_dir is None else read_index(models_dir)
 
     def others(stems: tuple[str, ...], role: str) -> list[str]:
-        own = cohort.role(role).patients_hash
+        learned = cohort.role(role)
+        # Encoders of an ensemble learn without one third each.
+        own = {part.patients_hash for third in (None, 0, 1, 2) if len(part := without_third(learned, third))}
         named = [name for name in index if name in stems or name.rsplit("_", 1)[0] in stems]
-        return [name for name in named if index[name].get("patients") != own]
+        return [name for name in named if index[name].get("patients") not in own]
 
     notes = {}
     system = others(_SYSTEM, role_of["members"])

@@ -103,7 +103,10 @@ def test_two_iterations_of_each_leave_weights_that_load(workflow, tmp_path, prof
     w.run()
     w.finalize()
     state = torch.load(find_last_checkpoint(tmp_path / profile / "checkpoints"), weights_only=True)
-    assert state["engine"] == {"epoch": 1, "iteration": 2} and math.isfinite(state["best"]["metric"])
+    assert state["engine"] == {"epoch": 1, "iteration": 2}
+    # the loss of minimax is lowest where the verifier errs most, so that no epoch is its best
+    assert ("best" in state) == (profile != "privacy_net")
+    assert math.isfinite(state.get("best", {"metric": 0.0})["metric"])
     network = load_recorded(tmp_path / profile / "models", profile)
     assert type(network) is PROFILES[profile]
     assert all(torch.equal(v, state["network"][k]) for k, v in network.state_dict().items())
