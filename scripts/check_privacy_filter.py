@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset_dir", default=os.environ.get("GMIA_CXR_DIR", ""))
     parser.add_argument("--manifest", default="")
     parser.add_argument("--models_dir", type=Path, default=Path("bundle/models"))
-    parser.add_argument("--output", type=Path, default=Path("output/privacy_filter.jsonl"))
+    parser.add_argument("--output", type=Path, default=Path("bundle/docs/results/systems/privacy_filter.jsonl"))
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--rate", type=float, default=0.01, help="share of V1 that may be rejected")
     parser.add_argument("--negatives", choices=NEGATIVES, default="nearest")

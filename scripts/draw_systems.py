@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def drawn(image_size: int) -> RealImages:
+def drawn(image_size: int, seed: int = 7) -> RealImages:
     """A drawn cohort, which may be shown."""
     with tempfile.TemporaryDirectory() as folder:
-        manifest = generate_cohort(folder, N_PATIENTS, IMAGES_EACH, image_size, formats=("png",), seed=7)
+        manifest = generate_cohort(folder, N_PATIENTS, IMAGES_EACH, image_size, formats=("png",), seed=seed)
         return read_real(load_cohort(manifest, None, image_size), image_size)
+
+
+def role_or_drawn(options: argparse.Namespace, role: str, seed: int) -> RealImages:
+    """The images of a role that systems may look at, which are not shown; without a data set, a drawn cohort."""
+    if options.dataset_dir is None:
+        return drawn(options.image_size, seed)
+    cohort = load_cohort(None, options.dataset_dir, options.image_size).role(role)
+    return read_real(cohort, options.image_size)
 
 
 def sources_of(options: argparse.Namespace) -> RealImages:
@@ -93,13 +102,14 @@ def draw_systems(options: argparse.Namespace) -> None:
     real = sources_of(options)
     systems = ConfigParser.load_config_file(options.config)["systems"]
     releases: dict[str, Release] = {}
+    training = cache(lambda: role_or_drawn(options, "S", 8))
+    others = cache(lambda: role_or_drawn(options, "V1", 9))
     for entry in read_entries(systems, options.only, strict=False).values():
         try:
             # Compiling takes longer than a few images do.
             settings = {key: False if key == "compiled" else value for key, value in entry.settings.items()}
-            system = build_system(
-                replace(entry, settings=settings), options.models_dir, options.device, training=lambda: real
-            )
+            entry = replace(entry, settings=settings)
+            system = build_system(entry, options.models_dir, options.device, training=training, other_people=others)
             releases[system.name] = system.anonymize(real)
         except GmiaError as error:  # e.g. weights that are not trained yet
             print(f"{entry.id} is left out: {error}", file=sys.stderr)

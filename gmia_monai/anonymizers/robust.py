@@ -39,7 +39,7 @@ from gmia_monai.weights import read_index
 __all__ = ["Robust"]
 
 _STARTS = ("prior", "own", "neighbours")
-_SPREAD = 0.02  # of cosines between strangers about their mean; what is nearer than that has converged
+_TOLERANCE = 0.02  # of the identity term; small beside the spread of cosines between strangers, about 0.1
 
 
 class Robust(ImageAnonymizer):
@@ -241,7 +241,7 @@ class Robust(ImageAnonymizer):
             w, lambda code, mode: self.autoencoder.synthesis(code, noise_mode=mode), terms, lr=self.lr, steps=self.steps
         )
         converged = torch.ones(len(images), dtype=torch.bool)
-        for name, limit in (("drawn", 0.05), ("identity", _SPREAD)):
+        for name, limit in (("drawn", 0.05), ("identity", _TOLERANCE)):
             if name in found.last:
                 converged &= found.last[name].cpu() <= limit
         return found.image.cpu(), [Outcome(bool(c), self.steps) for c in converged.tolist()]
