@@ -7,7 +7,9 @@ pixels are then not looked at: what an attacker finds can be no more than what f
 themselves (:meth:`Robust.anonymize_batch` has no records, and guesses the findings from the pixels). Under
 ``pseudonymous`` the draw has one seed a patient and project, so that a patient has one new anatomy for all visits. With
 ``start`` set to ``own`` or ``neighbours``, and weights for identity, features and logits of the source, it is the
-optimisation of GMIA with each of our additions as a switch, which the ablation compares.
+optimisation of GMIA with each of our additions as a switch, which the ablation compares. A ``refiner`` may go over the
+images at last: they are brought part of the way into the noise of a latent diffusion and denoised from there given the
+findings (SDEdit; Meng et al., ICLR 2022), which gives them the texture that the decoder of the auto-encoder lacks.
 
 The seed is part of the secret: who knows it, and what the record says, can make the release again.
 """
@@ -53,12 +55,15 @@ class Robust(ImageAnonymizer):
         encoders: identity encoders of the ensemble, and the mean cosine between strangers of each.
         discriminator: of the realism term; None without it.
         neighbours: codes of patients of S, ``[n, d]``, and the name of each patient, for ``start: neighbours``.
+        refiner: latent diffusion that goes over the images, see
+            :meth:`gmia_monai.networks.latent_diffusion.LatentDiffusionNet.redraw`; None without it.
         label: name for the result lines.
         policy: ``unlinkable`` or ``pseudonymous``.
         start: ``prior``, ``own`` (the encoder's code) or ``neighbours`` (the mean of the codes of the ``k`` nearest
             other patients of S, one image each).
         k: neighbours.
         temperature: of the prior's draw.
+        emphasis: of the findings in the drawn logits, see :meth:`gmia_monai.networks.prior.LatentPrior.draw`.
         lambda_drawn: weight of the logits that were drawn with the code; ``prior`` only.
         lambda_id: weight of the identity of the source, two-sided under ``encoders``.
         two_sided: False for the hinge of GMIA at the same cosines.
@@ -69,6 +74,9 @@ class Robust(ImageAnonymizer):
         lambda_realism: weight of the discriminator.
         lr: learning rate of the editing.
         steps: updates.
+        strength: share of the noise levels that the refiner goes through, in [0, 1].
+        guidance: weight of the findings in it.
+        refine_steps: steps that all its noise levels would take.
         device: where networks run.
         unit_size: images worked on together.
 
@@ -85,12 +93,14 @@ class Robust(ImageAnonymizer):
         encoders: Sequence[tuple[Callable[[Tensor], Tensor], float]] = (),
         discriminator: nn.Module | None = None,
         neighbours: tuple[Tensor, Sequence[str]] | None = None,
+        refiner: nn.Module | None = None,
         *,
         label: str = "robust",
         policy: str = "unlinkable",
         start: str = "prior",
         k: int = 5,
         temperature: float = 1.0,
+        emphasis: float = 1.0,
         lambda_drawn: float = 1.0,
         lambda_id: float = 0.0,
         two_sided: bool = True,
@@ -101,6 +111,9 @@ class Robust(ImageAnonymizer):
         lambda_realism: float = 0.0,
         lr: float = 0.05,
         steps: int = 20,
+        strength: float = 0.4,
+        guidance: float = 1.0,
+        refine_steps: int = 25,
         device: str = "cpu",
         unit_size: int = 64,
     ) -> None:
@@ -121,19 +134,24 @@ class Robust(ImageAnonymizer):
             "drawn": lambda_drawn if start == "prior" else 0.0, "identity": lambda_id, "logits": lambda_logits,
             "features": lambda_features, "prior": lambda_prior, "realism": lambda_realism,
         }  # fmt: skip
-        shown = {"start": start, "steps": steps, "lr": lr, "temperature": temperature} | {
+        shown = {"start": start, "steps": steps, "lr": lr, "temperature": temperature, "emphasis": emphasis} | {
             f"lambda_{key}": value for key, value in weights.items()
         }
         words = ", ".join(f"{key} {value:g}" for key, value in weights.items() if value > 0) or "nothing"
         description = f"start {start}; Adam, learning rate {lr:g}, {steps} steps; weights: {words}"
+        if refiner is not None:
+            shown |= {"strength": strength, "guidance": guidance, "refine_steps": refine_steps}
+            description += f"; refined from {strength:g} of the noise levels, guidance {guidance:g}"
         super().__init__(label, fingerprint, policy, unit_size, True, shown, description)
         self.autoencoder = autoencoder.to(device)
         self.utility, self.prior = utility.to(device), prior.to(device)
         self.encoders = tuple(encoders)
         self.discriminator = discriminator
         self.neighbours = neighbours
+        self.refiner = refiner
+        self.strength, self.guidance, self.refine_steps = strength, guidance, refine_steps
         self.weights = weights
-        self.start, self.k, self.temperature = start, k, temperature
+        self.start, self.k, self.temperature, self.emphasis = start, k, temperature, emphasis
         self.two_sided, self.views = two_sided, views
         self.lr, self.steps, self.device = lr, steps, device
 
@@ -146,6 +164,7 @@ class Robust(ImageAnonymizer):
         encoders: Sequence[str] = (),
         strangers_cos: Sequence[float] = (),
         discriminator: str = "",
+        refiner: str = "",
         training: Callable[[], RealImages] | None = None,
         device: str = "cpu",
         **settings: Any,
@@ -159,6 +178,7 @@ class Robust(ImageAnonymizer):
             encoders: names of identity encoders; none of an evaluation attacker.
             strangers_cos: mean cosine between strangers of each; 0 for those not given.
             discriminator: name of the discriminator of the realism term.
+            refiner: name of the latent diffusion that goes over the images.
             training: gives real images of S, for ``start: neighbours``.
             device: where networks run.
             settings: of the class.
@@ -167,7 +187,7 @@ class Robust(ImageAnonymizer):
             IntegrityError: ``GM-W001`` … ``GM-W006``.
             UsageError: ``GM-U053`` as the class.
         """
-        names = [autoencoder, "utility", prior, *encoders, *([discriminator] if discriminator else [])]
+        names = [autoencoder, "utility", prior, *encoders, *(name for name in (discriminator, refiner) if name)]
         networks = {name: load_recorded(models_dir, name) for name in names}
         index = read_index(models_dir)
         facts = {name: index[name]["sha256"] for name in names} | {"strangers_cos": list(strangers_cos)}
@@ -188,6 +208,7 @@ class Robust(ImageAnonymizer):
             [(_embedding(networks[name].to(device)), cos) for name, cos in zip(encoders, cosines, strict=True)],
             None if judge is None else judge.to(device),
             neighbours,
+            networks[refiner].to(device) if refiner else None,
             device=device,
             **settings,
         )
@@ -244,7 +265,21 @@ class Robust(ImageAnonymizer):
         for name, limit in (("drawn", 0.05), ("identity", _TOLERANCE)):
             if name in found.last:
                 converged &= found.last[name].cpu() <= limit
-        return found.image.cpu(), [Outcome(bool(c), self.steps) for c in converged.tolist()]
+        outcomes = [Outcome(bool(c), self.steps) for c in converged.tolist()]
+        return self._refined(found.image, list(seeds), facts[:, :n_known]).cpu(), outcomes
+
+    def _refined(self, images: Tensor, seeds: list[int], known: Tensor) -> Tensor:
+        """What the refiner makes of images, given their findings as far as it knows them by name."""
+        if self.refiner is None:
+            return images
+        place = {name: i for i, name in enumerate(self.prior.known)}
+        columns = [
+            known[:, place[f]] if f in place else torch.full_like(known[:, 0], torch.nan) for f in self.refiner.findings
+        ]
+        labels = torch.stack(columns, dim=1)
+        # Not the seeds of the draw: the noise of one must not tell that of the other.
+        other = [seed ^ 0x5EED for seed in seeds]
+        return self.refiner.redraw(images, self.strength, other, labels, self.guidance, self.refine_steps)
 
     def _terms(
         self, images: Tensor, seeds: list[int], known: Tensor, own: Tensor
@@ -253,7 +288,7 @@ class Robust(ImageAnonymizer):
         weights, spread = self.weights, self.prior.scale[self.prior.latent_dim :]
         terms: dict[str, tuple[float, Term]] = {}
         if self.start == "prior":
-            w, drawn = self.prior.draw(known, seeds, self.temperature)
+            w, drawn = self.prior.draw(known, seeds, self.temperature, self.emphasis)
             terms["drawn"] = weights["drawn"], Near(self.utility, drawn, spread)
         else:
             w = self.autoencoder.encoder(images)

@@ -10,14 +10,14 @@ from jaxtyping import Float32
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.errors import UsageError
 
-__all__ = ["known_facts", "known_of_cohort"]
+__all__ = ["FACTS", "known_facts", "known_of_cohort"]
 
-_FACTS = ("view_AP", "sex_M", "age_decades", "age_decades_squared")
+FACTS = ("view_AP", "sex_M", "age_decades", "age_decades_squared")
 
 
 def known_facts(findings: Sequence[str], facts: bool = True) -> list[str]:
     """Names of the columns of :func:`known_of_cohort`."""
-    return [*findings, *(_FACTS if facts else ())]
+    return [*findings, *(FACTS if facts else ())]
 
 
 def known_of_cohort(cohort: Cohort, known: Sequence[str]) -> Float32[np.ndarray, "n k"]:
@@ -27,7 +27,7 @@ def known_of_cohort(cohort: Cohort, known: Sequence[str]) -> Float32[np.ndarray,
     Raises:
         UsageError: ``GM-U309`` where the records hold none of the findings.
     """
-    findings = [name for name in known if name not in _FACTS]
+    findings = [name for name in known if name not in FACTS]
     if findings and not set(findings) & set(cohort.findings or ()):
         raise UsageError(
             "GM-U309", "the images have no findings to draw by", expected=", ".join(findings[:3]) + ", …",

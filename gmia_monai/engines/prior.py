@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gmia_monai.data.cohort import Cohort
-from gmia_monai.data.known import known_facts, known_of_cohort
+from gmia_monai.data.known import FACTS, known_facts, known_of_cohort
 from gmia_monai.networks.aegan import AEGAN
 from gmia_monai.networks.pretrained import save_network
 from gmia_monai.networks.prior import LatentPrior, undo_leaky_relu
@@ -67,10 +67,12 @@ def fit_prior(
     arguments = {
         "latent_dim": codes.shape[1], "n_logits": logits.shape[1], "n_known": known.shape[1], "rank": rank,
         "n_components": n_components, "known": list(names),
+        "n_findings": sum(name not in FACTS for name in names) if names else None,
     }  # fmt: skip
     prior = LatentPrior(**arguments)
     state = {
         "base": middle - centre @ slope,
+        "centre": centre,
         "slope": slope,
         "scale": scale,
         "directions": directions[:rank],

@@ -36,6 +36,7 @@ class LatentPrior(nn.Module):
         rank: directions of the mixture.
         n_components: normal distributions in it.
         known: names of what is known, in order.
+        n_findings: how many of them, the first, are findings; None: all.
     """
 
     def __init__(
@@ -46,12 +47,15 @@ class LatentPrior(nn.Module):
         rank: int = 128,
         n_components: int = 1,
         known: list[str] | None = None,
+        n_findings: int | None = None,
     ) -> None:
         super().__init__()
         d = latent_dim + n_logits
         self.latent_dim, self.n_logits, self.rank = latent_dim, n_logits, rank
         self.known = tuple(known or ())
+        self.n_findings = n_known if n_findings is None else n_findings
         self.register_buffer("base", torch.zeros(d))
+        self.register_buffer("centre", torch.zeros(n_known))  # means of what is known
         self.register_buffer("slope", torch.zeros(n_known, d))
         self.register_buffer("scale", torch.ones(d))  # standard deviations of the residuals
         self.register_buffer("directions", torch.zeros(rank, d))
@@ -64,13 +68,17 @@ class LatentPrior(nn.Module):
         """Mean of undone code and logits, ``[b, latent_dim + n_logits]``, given ``[b, n_known]``."""
         return self.base + known @ self.slope
 
-    def draw(self, known: Tensor, seeds: list[int], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, known: Tensor, seeds: list[int], temperature: float = 1.0, emphasis: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Codes ``[b, latent_dim]`` and logits ``[b, n_logits]``.
 
         Args:
             known: ``[b, n_known]``.
             seeds: one an image; an image's draw does not depend on its neighbours.
             temperature: factor on the distance from the mean.
+            emphasis: factor on what the findings add to the logits: above 1, an image shows its findings more clearly
+                than images with them do on average, along the same direction.
         """
         residuals = []
         for seed in seeds:
@@ -81,7 +89,9 @@ class LatentPrior(nn.Module):
             low = self.means[part] + self.factors[part] @ z
             residuals.append((low @ self.directions + noise * self.noise_sd) * self.scale)
         found = self.mean(known) + temperature * torch.stack(residuals)
-        return scaled_leaky_relu(found[:, : self.latent_dim]), found[:, self.latent_dim :]
+        d, k = self.latent_dim, self.n_findings
+        more = (emphasis - 1.0) * (known - self.centre)[:, :k] @ self.slope[:k, d:]
+        return scaled_leaky_relu(found[:, :d]), found[:, d:] + more
 
     def distance(self, w: Tensor, known: Tensor) -> Tensor:
         """Mean squared deviation of a code from what is expected, in standard deviations of each coordinate, ``[b]``;

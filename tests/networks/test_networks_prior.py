@@ -53,3 +53,27 @@ def test_distance_is_one_for_codes_of_its_own(fitted):
     prior, _, before, _, known = fitted
     assert prior.distance(scaled_leaky_relu(before), known).mean().item() == pytest.approx(1.0, abs=0.02)
     assert prior.distance(scaled_leaky_relu(before + 5.0), known).min() > 2.0
+
+
+def test_emphasis_moves_logits_along_what_findings_do_and_leaves_codes(fitted):
+    prior, _, _, _, known = fitted
+    rows = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    plain, more = prior.draw(rows, [3, 4]), prior.draw(rows, [3, 4], emphasis=2.5)
+    assert torch.equal(plain[0], more[0])
+    expected = plain[1] + 1.5 * torch.stack([prior.slope[:, 6:].T @ (row - known.mean(0)) for row in rows])
+    assert torch.allclose(more[1], expected, atol=1e-5)
+    # on average over the records the logits stay where they are
+    drawn = [prior.draw(known[:500], list(range(500)), 0.0, e)[1] - prior.mean(known[:500])[:, 6:] for e in (1.0, 3.0)]
+    gap = 2.0 * (known[:500].mean(0) - known.mean(0)) @ prior.slope[:, 6:]
+    assert torch.allclose(drawn[1].mean(0) - drawn[0].mean(0), gap, atol=1e-4)
+
+
+def test_facts_are_not_emphasised():
+    g = torch.Generator().manual_seed(1)
+    known = (torch.rand(300, 2, generator=g) < 0.5).float()
+    codes, logits = torch.randn(300, 4, generator=g), torch.randn(300, 2, generator=g) + known
+    prior, arguments = fit_prior(codes, logits, known, ["a", "view_AP"], rank=3)
+    assert arguments["n_findings"] == 1
+    rows = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    plain, more = prior.draw(rows, [1, 1])[1], prior.draw(rows, [1, 1], emphasis=3.0)[1]
+    assert torch.allclose((more - plain)[0], (more - plain)[1], atol=1e-6)
