@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +10,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.anonymizers.store import Unit, UnitStore, finished_units, to_levels
 from gmia_monai.data.release import Convergence, RealImages, Release
 
 __all__ = ["Anonymizer", "ImageAnonymizer", "Outcome", "image_seeds"]
-
-_log = logging.getLogger(__name__)
-_TELL_EVERY_S = 10.0
-_LEVELS = 255.0
 
 
 @dataclass(frozen=True)
@@ -143,37 +137,29 @@ class ImageAnonymizer(ABC):
         known: Float32[np.ndarray, "n k"] | None = None,
     ) -> tuple[Float32[np.ndarray, "n 1 h w"], list[Outcome]]:
         """As :meth:`anonymize`, from pixels to pixels; ``seeds``: :meth:`seeds_of`, ``known``: :meth:`known_of`."""
-        released, outcomes = np.empty(pixels.shape, np.float32), []
-        started = spoke = time.monotonic()
-        made = 0
-        for first in range(0, len(pixels), self.unit_size):
-            unit = np.ascontiguousarray(pixels[first : first + self.unit_size], dtype=np.float32)
-            chance = image_seeds(unit, seed) if seeds is None else list(seeds[first : first + len(unit)])
+
+        def unit_of(part: slice) -> Unit:
+            unit = np.ascontiguousarray(pixels[part], dtype=np.float32)
+            chance = image_seeds(unit, seed) if seeds is None else list(seeds[part])
             decides = "" if not self.random else seed if seeds is None else chance
-            facts = f"{self.fingerprint} {decides} {unit.shape}".encode()
-            told = None if known is None else np.ascontiguousarray(known[first : first + len(unit)])
-            key = hashlib.sha256(facts + unit.tobytes() + (b"" if told is None else told.tobytes())).hexdigest()
-            kept = None if store is None else store.get(key)
-            if kept is None:
+            told = None if known is None else np.ascontiguousarray(known[part])
+
+            def make() -> tuple[UInt8[np.ndarray, "b 1 h w"], list[tuple[bool, int]]]:
                 images = torch.from_numpy(unit)
                 if told is None:
                     found, how = self.anonymize_batch(images, chance)
                 else:
                     found, how = self.anonymize_known(images, chance, told)
-                kept = (
-                    np.rint(found.detach().cpu().numpy() * _LEVELS).clip(0, 255).astype(np.uint8),
-                    np.array([[o.converged, o.steps] for o in how], dtype=np.int64),
-                )
-                if store is not None:
-                    store.put(key, *kept)
-                made += len(unit)
-            released[first : first + len(unit)] = kept[0] / np.float32(_LEVELS)
-            outcomes += [Outcome(bool(converged), int(steps)) for converged, steps in kept[1]]
-            now = time.monotonic()
-            if made and now - spoke >= _TELL_EVERY_S:
-                spoke = now
-                left = (now - started) / made * (len(pixels) - first - len(unit))
-                _log.info("%s: %d of %d images, %.0f s left", self.name, first + len(unit), len(pixels), left)
+                return to_levels(found), [(o.converged, o.steps) for o in how]
+
+            facts = f"{self.fingerprint} {decides} {unit.shape}".encode()
+            return (facts, unit.tobytes(), b"" if told is None else told.tobytes()), make
+
+        released = np.empty(pixels.shape, np.float32)
+        outcomes: list[Outcome] = []
+        for part, images, how in finished_units(len(pixels), self.unit_size, unit_of, store, self.name):
+            released[part] = images
+            outcomes += [Outcome(bool(converged), int(steps)) for converged, steps in how]
         return released, outcomes
 
 

@@ -14,18 +14,16 @@ MoCo-v2 (content) and its first activations for the first convolution of VGG-19 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from gmia_monai.anonymizers.base import Outcome
@@ -36,7 +34,7 @@ from gmia_monai.anonymizers.grouping import (
     one_image_per_patient,
     same_size_clusters,
 )
-from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.anonymizers.store import Unit, UnitStore, finished_units, to_levels
 from gmia_monai.data.release import Convergence, RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.losses.style import crop_grams, local_style
@@ -52,8 +50,6 @@ _log = logging.getLogger(__name__)
 _PARTS = ("aegan", "utility")
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.25
 _ENCODED_TOGETHER = 64
-_TELL_EVERY_S = 10.0
-_LEVELS = 255.0
 
 
 def ramped_rate(step: int, n_steps: int, lr: float) -> float:
@@ -171,26 +167,20 @@ class KSalsa:
             UsageError: ``GM-U067`` for fewer than ``k`` patients.
         """
         groups = self.groups(real, seed)
-        released, outcomes = np.empty((len(groups), *real.pixels.shape[1:]), np.float32), []
-        told = time.monotonic()
-        for first in range(0, len(groups), self.unit_size):
-            unit = np.ascontiguousarray(real.pixels[groups[first : first + self.unit_size]], dtype=np.float32)
-            facts = f"{self.fingerprint} {unit.shape}"
-            key = hashlib.sha256(facts.encode() + unit.tobytes()).hexdigest()
-            kept = None if store is None else store.get(key)
-            if kept is None:
+
+        def unit_of(part: slice) -> Unit:
+            unit = np.ascontiguousarray(real.pixels[groups[part]], dtype=np.float32)
+
+            def make() -> tuple[UInt8[np.ndarray, "b 1 h w"], list[tuple[bool, int]]]:
                 found, how = self.merge(torch.from_numpy(unit))
-                kept = (
-                    np.rint(found.cpu().numpy() * _LEVELS).clip(0, 255).astype(np.uint8),
-                    np.array([[o.converged, o.steps] for o in how], dtype=np.int64),
-                )
-                if store is not None:
-                    store.put(key, *kept)
-            released[first : first + len(unit)] = kept[0] / np.float32(_LEVELS)
-            outcomes.append(kept[1])
-            if time.monotonic() - told >= _TELL_EVERY_S:
-                told = time.monotonic()
-                _log.info("%s: %d of %d groups", self.name, first + len(unit), len(groups))
+                return to_levels(found), [(o.converged, o.steps) for o in how]
+
+            return (f"{self.fingerprint} {unit.shape}".encode(), unit.tobytes()), make
+
+        released, outcomes = np.empty((len(groups), *real.pixels.shape[1:]), np.float32), []
+        for part, images, how in finished_units(len(groups), self.unit_size, unit_of, store, self.name, "groups"):
+            released[part] = images
+            outcomes.append(how)
         converged, steps = np.concatenate(outcomes).T
         convergence = Convergence(converged.astype(bool), steps, self.settings, self.description)
         release = Release(

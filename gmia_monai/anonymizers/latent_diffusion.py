@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
 from gmia_monai.anonymizers.privacy_filter import PrivacyFilter
-from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.anonymizers.store import Unit, UnitStore, finished_units, to_levels
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
@@ -30,7 +29,6 @@ from gmia_monai.weights import read_index
 __all__ = ["LatentDiffusion"]
 
 _log = logging.getLogger(__name__)
-_TELL_EVERY_S = 10.0
 _LEVELS = 255.0
 Images = RealImages | Callable[[], RealImages]
 
@@ -158,25 +156,16 @@ class LatentDiffusion:
         labels = self.draw_labels(real, seed)
         # Releases of two cohorts with one seed must not share their noise.
         origin = f"{seed} {real.cohort.patients_hash}"
+
+        def unit_of(part: slice) -> Unit:
+            unit = labels[part]
+            facts = f"{self.fingerprint} {origin} {part.start} {unit.shape}".encode()
+            return (facts, unit.tobytes()), lambda: self._draw(unit, origin, part.start)
+
         pixels = np.empty((len(labels), 1, self.network.image_size, self.network.image_size), np.float32)
         outcomes = np.empty((len(labels), 2), np.int64)
-        started = told = time.monotonic()
-        for first in range(0, len(labels), self.unit_size):
-            part = slice(first, first + self.unit_size)
-            unit = labels[part]
-            key = hashlib.sha256(f"{self.fingerprint} {origin} {first} {unit.shape}".encode() + unit.tobytes())
-            kept = None if store is None else store.get(key.hexdigest())
-            if kept is None:
-                kept = self._draw(unit, origin, first)
-                if store is not None:
-                    store.put(key.hexdigest(), *kept)
-            pixels[part] = kept[0] / np.float32(_LEVELS)
-            outcomes[part] = kept[1]
-            if time.monotonic() - told >= _TELL_EVERY_S:
-                told = time.monotonic()
-                done = first + len(unit)
-                left = (told - started) / done * (len(labels) - done)
-                _log.info("%s: %d of %d images, %.0f s left", self.name, done, len(labels), left)
+        for part, images, how in finished_units(len(labels), self.unit_size, unit_of, store, self.name):
+            pixels[part], outcomes[part] = images, how
         accepted: Bool[np.ndarray, "n"] = outcomes[:, 0] == 1
         draws = max(int(outcomes[:, 1].sum()), 1)
         self.last_rejection_rate = float(1.0 - accepted.sum() / draws)
@@ -226,7 +215,7 @@ class LatentDiffusion:
             condition = torch.from_numpy(labels[open_]).to(self.device)
             with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bfloat16):
                 found = self.network.sample(condition, seeds, self.guidance, self.n_steps)
-            levels = np.rint(found.float().cpu().numpy() * _LEVELS).astype(np.uint8)
+            levels = to_levels(found.float())
             outcomes[open_, 1] += 1
             good = np.ones(len(open_), dtype=bool)
             if self.filter is not None:

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from monai.networks.layers import separable_filtering
 from torch import Tensor
 
 from gmia_monai.anonymizers.base import ImageAnonymizer, Outcome
 from gmia_monai.errors import UsageError
+from gmia_monai.networks.deformation import gaussian_taps
 
 __all__ = ["BlackBoxes", "Blur", "Downsampled", "RandomWarp"]
 
@@ -148,10 +150,10 @@ class RandomWarp(ImageAnonymizer):
 
 def _smooth(images: Float[Tensor, "b 1 h w"], sigma_px: float, radius_px: int) -> Float[Tensor, "b 1 h w"]:
     """Gaussian of ``2 radius_px + 1`` taps that sum to 1, along each axis."""
-    taps = torch.exp(-0.5 * (torch.arange(-radius_px, radius_px + 1, dtype=torch.float64) / sigma_px) ** 2)
-    taps = (taps / taps.sum()).to(images)
-    padded = F.pad(images, [radius_px] * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps[None, None, :, None]), taps[None, None, None, :])
+    # MONAI's GaussianFilter has zeros beyond the border and a radius of its own. gaussian_blur of the deformation,
+    # which must not be a convolution, gives other last digits: units that were finished before would not be the same.
+    taps = torch.tensor(gaussian_taps(2 * radius_px + 1, sigma_px), dtype=torch.float64)
+    return separable_filtering(images, [taps, taps], mode="replicate")
 
 
 def _check(name: str, got: object, usable: bool, expected: str) -> None:

@@ -20,21 +20,18 @@ learns from.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from gmia_monai.anonymizers.plan_pairs import draw_pairs, shared_labels
-from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.anonymizers.store import Unit, UnitStore, finished_units, to_levels
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.pretrained import load_recorded
@@ -43,9 +40,6 @@ from gmia_monai.weights import read_index, read_metadata
 
 __all__ = ["Plan", "label_cross_entropy", "privacy_divergence"]
 
-_log = logging.getLogger(__name__)
-_LEVELS = 255.0
-_TELL_EVERY_S = 10.0
 _Network = Callable[..., Tensor]
 
 
@@ -183,32 +177,23 @@ class Plan:
         _check("cohort", f"{len(real)} images", len(pairs) > 0, "images of two patients or more")
         labels = shared_labels(table, pairs)
         n_inner = self.n_points - 2
+
+        def unit_of(part: slice) -> Unit:
+            ends, shared = np.ascontiguousarray(real.pixels[pairs[part]]), labels[part]
+
+            def make() -> tuple[UInt8[np.ndarray, "b 1 h w"], Int64[np.ndarray, "b 2"]]:
+                levels = to_levels(self.paths(torch.from_numpy(ends), torch.from_numpy(shared)).flatten(0, 1))
+                return levels, np.full((len(levels), 2), (1, self.steps), dtype=np.int64)
+
+            facts = f"{self.fingerprint} {ends.shape} {shared.shape}".encode()
+            return (facts, ends.tobytes(), shared.tobytes()), make
+
         released = np.empty((len(pairs) * n_inner, *real.pixels.shape[1:]), np.float32)
-        told = time.monotonic()
-        for first in range(0, len(pairs), self.unit_pairs):
-            unit = slice(first, min(first + self.unit_pairs, len(pairs)))
-            pixels = self._unit(real.pixels[pairs[unit]], labels[unit], store)
-            released[unit.start * n_inner : unit.stop * n_inner] = pixels
-            if time.monotonic() - told >= _TELL_EVERY_S:
-                told = time.monotonic()
-                _log.info("%s: %d of %d paths", self.name, unit.stop, len(pairs))
+        for part, images, _ in finished_units(len(pairs), self.unit_pairs, unit_of, store, self.name, "paths"):
+            released[part.start * n_inner : part.stop * n_inner] = images
         sources = tuple((int(a), int(b)) for a, b in pairs for _ in range(n_inner))
         repeated = np.repeat(labels, n_inner, axis=0)
         return Release(self.name, released, sources, self.policy, labels=repeated, findings=tuple(findings or ()))
-
-    def _unit(
-        self, ends: Float32[np.ndarray, "p 2 1 h w"], labels: Float32[np.ndarray, "p k"], store: UnitStore | None
-    ) -> Float32[np.ndarray, "i 1 h w"]:
-        facts = f"{self.fingerprint} {ends.shape} {labels.shape}".encode()
-        key = hashlib.sha256(facts + np.ascontiguousarray(ends).tobytes() + labels.tobytes()).hexdigest()
-        kept = None if store is None else store.get(key)
-        if kept is None:
-            images = self.paths(torch.from_numpy(ends), torch.from_numpy(labels)).flatten(0, 1)
-            pixels = np.rint(images.cpu().numpy() * _LEVELS).clip(0, 255).astype(np.uint8)
-            kept = pixels, np.tile(np.array([1, self.steps], dtype=np.int64), (len(pixels), 1))
-            if store is not None:
-                store.put(key, *kept)
-        return kept[0] / np.float32(_LEVELS)
 
     def paths(self, ends: Float[Tensor, "p 2 1 h w"], labels: Float[Tensor, "p k"]) -> Float[Tensor, "p i 1 h w"]:
         """Images of the inner points of each path, in [0, 1].

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from gmia_monai.anonymizers.grouping import (
@@ -24,7 +24,7 @@ from gmia_monai.anonymizers.grouping import (
     one_image_per_patient,
     same_size_clusters,
 )
-from gmia_monai.anonymizers.store import UnitStore
+from gmia_monai.anonymizers.store import Unit, UnitStore, finished_units, to_levels
 from gmia_monai.data.known import known_of_cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
@@ -121,20 +121,20 @@ class RobustGroups:
         """
         groups = self._groups(real, seed)
         known = known_of_cohort(real.cohort, self.prior.known)
+
+        def unit_of(part: slice) -> Unit:
+            members, facts = ([rows[group] for group in groups[part]] for rows in (real.pixels, known))
+
+            def make() -> tuple[UInt8[np.ndarray, "b 1 h w"], Int64[np.ndarray, "b 2"]]:
+                levels = to_levels(self._draw(members, facts, seed))
+                return levels, np.full((len(levels), 2), (1, self.steps), dtype=np.int64)
+
+            of_groups = (rows.tobytes() for group in zip(members, facts, strict=True) for rows in group)
+            return (f"{self.fingerprint} {seed}".encode(), *of_groups), make
+
         pixels = np.zeros((len(groups), *real.pixels.shape[1:]), dtype=np.float32)
-        for first in range(0, len(groups), self.unit_size):
-            unit = groups[first : first + self.unit_size]
-            digest = hashlib.sha256(f"{self.fingerprint} {seed}".encode())
-            for group in unit:
-                digest.update(real.pixels[group].tobytes() + known[group].tobytes())
-            kept = None if store is None else store.get(digest.hexdigest())
-            if kept is None:
-                images = self._draw([real.pixels[group] for group in unit], [known[group] for group in unit], seed)
-                levels = np.rint(images.numpy() * 255.0).clip(0, 255).astype(np.uint8)
-                kept = levels, np.full((len(unit), 2), (1, self.steps), dtype=np.int64)
-                if store is not None:
-                    store.put(digest.hexdigest(), *kept)
-            pixels[first : first + len(unit)] = kept[0] / np.float32(255.0)
+        for part, images, _ in finished_units(len(groups), self.unit_size, unit_of, store, self.name, "groups"):
+            pixels[part] = images
         sources = tuple(tuple(map(int, group)) for group in groups)
         findings = real.cohort.findings or ()
         labels = majority_labels(real.cohort, sources)

@@ -1,25 +1,23 @@
-"""What adversarial trainings share: guarded updates, the step of the discriminator, lazy R1."""
+"""What adversarial trainings share: the step of the discriminator, lazy R1, and the settings of both regularisers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from monai.engines import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from gmia_monai.engines.batches import batch_as_target
-from gmia_monai.engines.optimizers import average_gradients, broadcast_parameters
-from gmia_monai.errors import ResourceError
+from gmia_monai.engines.guarded import GuardedTrainer
+from gmia_monai.engines.optimizers import broadcast_parameters
 from gmia_monai.losses.adversarial import PathLengthPenalty, discriminator_logistic_loss, r1_penalty
 
 __all__ = ["AdversarialTrainer"]
 
 
-class AdversarialTrainer(Trainer):
+class AdversarialTrainer(GuardedTrainer):
     """A generator's side of a StyleGAN2 game is left to subclasses; the discriminator's is here.
 
     Args:
@@ -36,15 +34,10 @@ class AdversarialTrainer(Trainer):
         path_length_interval: iterations between two path-length steps; 0 for none.
         path_length_batch_shrink: divisor of the batch in path-length steps.
         path_length: penalty with its running mean, given from outside so that a checkpoint can hold it.
-        max_skipped: updates of one phase with a non-finite gradient in a row after which training stops.
-        epoch_length: iterations an epoch; the length of the loader if None.
-        amp: bfloat16 autocast.
-        train_handlers: MONAI or Ignite handlers.
-        non_blocking: asynchronous copies to the device.
-        prepare_batch: takes a batch, the device and ``non_blocking``, gives the images first.
+        shared: the further arguments of :class:`gmia_monai.engines.guarded.GuardedTrainer`.
 
     Raises:
-        ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates of a phase in a row are not finite.
+        ResourceError: ``GM-R030`` as :class:`gmia_monai.engines.guarded.GuardedTrainer`.
     """
 
     def __init__(
@@ -56,30 +49,16 @@ class AdversarialTrainer(Trainer):
         discriminator: nn.Module,
         g_optimizer: Optimizer,
         d_optimizer: Optimizer,
+        *,
         r1_gamma: float = 1.0,
         r1_interval: int = 16,
         path_length_weight: float = 2.0,
         path_length_interval: int = 4,
         path_length_batch_shrink: int = 2,
         path_length: PathLengthPenalty | None = None,
-        max_skipped: int = 10,
-        epoch_length: int | None = None,
-        amp: bool = False,
-        train_handlers: Sequence | None = None,
-        non_blocking: bool = False,
-        prepare_batch: Callable[..., Any] = batch_as_target,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            data_loader=train_data_loader,
-            epoch_length=epoch_length,
-            non_blocking=non_blocking,
-            prepare_batch=prepare_batch,
-            handlers=train_handlers,
-            amp=amp,
-            decollate=False,
-        )
+        super().__init__(device, max_epochs, train_data_loader, **shared)
         self.discriminator = discriminator
         self.g_optimizer = g_optimizer
         self.d_optimizer = d_optimizer
@@ -89,34 +68,8 @@ class AdversarialTrainer(Trainer):
         self.path_length_weight = path_length_weight
         self.path_length_interval = path_length_interval
         self.path_length_batch_shrink = path_length_batch_shrink
-        self.max_skipped = max_skipped
-        self._skipped: dict[str, int] = {}
         self._last = {"r1_penalty": 0.0, "path_length_penalty": 0.0}
         broadcast_parameters([generator, discriminator])
-
-    def _step(self, phase: str, optimizer: Optimizer, loss: Tensor) -> bool:
-        """One update, left out where a gradient is not finite; each phase counts its own."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        average_gradients(params)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
-        if torch.isfinite(norm):
-            optimizer.step()
-            self._skipped[phase] = 0
-            return True
-        self._skipped[phase] = self._skipped.get(phase, 0) + 1
-        self.logger.warning("iteration %d: %s gradient is not finite, update left out", self.state.iteration, phase)
-        if self._skipped[phase] >= self.max_skipped:
-            raise ResourceError(
-                "GM-R030",
-                f"training diverged: {self._skipped[phase]} {phase} updates in a row were not finite",
-                next_step="resume from the last checkpoint with a lower learning rate, or without --amp",
-            )
-        return False
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
     def _discriminator_phase(self, real: Tensor, fake: Tensor) -> float:
         # The reconstructions of the generator's phase serve again; the published code computes them twice.

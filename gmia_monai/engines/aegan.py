@@ -6,7 +6,7 @@ LPIPS``, then the discriminator takes its logistic step. Lazy R1 and path-length
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,8 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from gmia_monai.engines.adversarial import AdversarialTrainer
-from gmia_monai.engines.batches import batch_as_target
-from gmia_monai.losses.adversarial import PathLengthPenalty, generator_logistic_loss
+from gmia_monai.losses.adversarial import generator_logistic_loss
 from gmia_monai.networks.aegan import AEGAN
 
 __all__ = ["AEGANTrainer"]
@@ -46,21 +45,10 @@ class AEGANTrainer(AdversarialTrainer):
         adversarial_weight: weight of the adversarial term.
         adversarial_start: iterations before the adversarial game starts; 0 in the paper. A short budget is better
             spent on reconstruction first.
-        r1_gamma: weight of R1.
-        r1_interval: iterations between two R1 steps; 0 for none.
-        path_length_weight: weight of the path-length penalty.
-        path_length_interval: iterations between two path-length steps; 0 for none.
-        path_length_batch_shrink: divisor of the batch in path-length steps.
-        path_length: penalty with its running mean, given from outside so that a checkpoint can hold it.
-        max_skipped: updates of one phase with a non-finite gradient in a row after which training stops.
-        epoch_length: iterations an epoch; the length of the loader if None.
-        amp: bfloat16 autocast.
-        train_handlers: MONAI or Ignite handlers.
-        non_blocking: asynchronous copies to the device.
-        prepare_batch: takes a batch, the device and ``non_blocking``, gives the images first.
+        shared: the further arguments of :class:`gmia_monai.engines.adversarial.AdversarialTrainer`.
 
     Raises:
-        ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates of a phase in a row are not finite.
+        ResourceError: ``GM-R030`` as :class:`gmia_monai.engines.guarded.GuardedTrainer`.
     """
 
     def __init__(
@@ -77,39 +65,10 @@ class AEGANTrainer(AdversarialTrainer):
         perceptual_weight: float = 10.0,
         adversarial_weight: float = 1.0,
         adversarial_start: int = 0,
-        r1_gamma: float = 1.0,
-        r1_interval: int = 16,
-        path_length_weight: float = 2.0,
-        path_length_interval: int = 4,
-        path_length_batch_shrink: int = 2,
-        path_length: PathLengthPenalty | None = None,
-        max_skipped: int = 10,
-        epoch_length: int | None = None,
-        amp: bool = False,
-        train_handlers: Sequence | None = None,
-        non_blocking: bool = False,
-        prepare_batch: Callable[..., Any] = batch_as_target,
+        **shared: Any,
     ) -> None:
         super().__init__(
-            device,
-            max_epochs,
-            train_data_loader,
-            autoencoder,
-            discriminator,
-            g_optimizer,
-            d_optimizer,
-            r1_gamma,
-            r1_interval,
-            path_length_weight,
-            path_length_interval,
-            path_length_batch_shrink,
-            path_length,
-            max_skipped,
-            epoch_length,
-            amp,
-            train_handlers,
-            non_blocking,
-            prepare_batch,
+            device, max_epochs, train_data_loader, autoencoder, discriminator, g_optimizer, d_optimizer, **shared
         )
         self.autoencoder = autoencoder
         self.perceptual_loss = perceptual_loss

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.engines import Evaluator, Trainer
+from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.handlers import ValidationHandler
 from monai.utils.enums import CommonKeys as Keys
@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from gmia_monai.data.cohort import Cohort
-from gmia_monai.engines.adversarial import AdversarialTrainer
+from gmia_monai.engines.guarded import GuardedTrainer
 from gmia_monai.engines.optimizers import broadcast_parameters
 from gmia_monai.errors import UsageError
 from gmia_monai.losses.classification import MaskedBCE
@@ -197,7 +197,7 @@ def _prepared(engine: Any, batchdata: Mapping[str, Tensor]) -> tuple[Tensor, Ten
     return image.contiguous(memory_format=torch.channels_last), labels.float(), patients
 
 
-class ConfusionTrainer(Trainer):
+class ConfusionTrainer(GuardedTrainer):
     """Trains the generator of a :class:`ConfusionGame`, and its verifier and classifier against it.
 
     The output of an iteration holds the scalars ``loss`` (the generator's), ``pixel_loss`` (mean squared change),
@@ -214,15 +214,11 @@ class ConfusionTrainer(Trainer):
         c_optimizer: optimizer of the classifier.
         pretraining: iterations of the first phase, towards the identity.
         pretraining_optimizer: optimizer of the generator in it; None: ``g_optimizer``.
-        max_skipped: updates of one phase with a non-finite gradient in a row after which training stops.
-        epoch_length: iterations an epoch; the length of the loader if None.
-        amp: bfloat16 autocast.
-        train_handlers: MONAI or Ignite handlers.
-        non_blocking: asynchronous copies to the device.
+        shared: the further arguments of :class:`gmia_monai.engines.guarded.GuardedTrainer`.
 
     Raises:
         UsageError: ``GM-U049`` (while running) for a batch that does not hold pairs.
-        ResourceError: ``GM-R030`` (while running) when ``max_skipped`` updates of a phase in a row are not finite.
+        ResourceError: ``GM-R030`` as :class:`gmia_monai.engines.guarded.GuardedTrainer`.
     """
 
     def __init__(
@@ -236,38 +232,16 @@ class ConfusionTrainer(Trainer):
         c_optimizer: Optimizer,
         pretraining: int = 0,
         pretraining_optimizer: Optimizer | None = None,
-        max_skipped: int = 10,
-        epoch_length: int | None = None,
-        amp: bool = False,
-        train_handlers: Sequence | None = None,
-        non_blocking: bool = False,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            data_loader=train_data_loader,
-            epoch_length=epoch_length,
-            non_blocking=non_blocking,
-            handlers=train_handlers,
-            amp=amp,
-            decollate=False,
-        )
+        super().__init__(device, max_epochs, train_data_loader, **shared)
         self.game = game
         self.g_optimizer = g_optimizer
         self.v_optimizer = v_optimizer
         self.c_optimizer = c_optimizer
         self.pretraining = pretraining
         self.pretraining_optimizer = g_optimizer if pretraining_optimizer is None else pretraining_optimizer
-        self.max_skipped = max_skipped
-        self._skipped: dict[str, int] = {}
         broadcast_parameters([game.generator, game.verifier, game.classifier])
-
-    def _step(self, phase: str, optimizer: Optimizer, loss: Tensor) -> bool:
-        # The guard against updates that are not finite is the AE-GAN's.
-        return AdversarialTrainer._step(self, phase, optimizer, loss)  # type: ignore[arg-type]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
     def _identity_phase(self, real: Tensor) -> dict[str, float]:
         self.game.generator.train()

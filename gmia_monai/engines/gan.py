@@ -6,7 +6,7 @@ the baseline of GMIA (Li et al., ISBI 2025): an encoder is then trained for it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,8 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from gmia_monai.engines.adversarial import AdversarialTrainer
-from gmia_monai.engines.batches import batch_as_target
-from gmia_monai.losses.adversarial import PathLengthPenalty, generator_logistic_loss
+from gmia_monai.losses.adversarial import generator_logistic_loss
 from gmia_monai.networks.generator import MappedGenerator
 
 __all__ = ["GANTrainer"]
@@ -32,12 +31,18 @@ class GANTrainer(AdversarialTrainer):
     ``r1_penalty`` / ``path_length_penalty`` as last measured.
 
     Args:
-        device: as those after it of :class:`AdversarialTrainer`.
+        device: where to train.
+        max_epochs: number of epochs.
+        train_data_loader: batches with ``image``, ``[b, 1, h, w]`` in [0, 1].
         generator: network to train.
+        discriminator: its adversary.
+        g_optimizer: optimizer of the generator.
+        d_optimizer: optimizer of the discriminator.
         style_mixing: probability that an image takes the codes of two people, from a random layer on.
+        shared: the further arguments of :class:`gmia_monai.engines.adversarial.AdversarialTrainer`.
 
     Raises:
-        ResourceError: ``GM-R030`` as :class:`AdversarialTrainer`.
+        ResourceError: ``GM-R030`` as :class:`gmia_monai.engines.guarded.GuardedTrainer`.
     """
 
     def __init__(
@@ -50,39 +55,10 @@ class GANTrainer(AdversarialTrainer):
         g_optimizer: Optimizer,
         d_optimizer: Optimizer,
         style_mixing: float = 0.9,
-        r1_gamma: float = 1.0,
-        r1_interval: int = 16,
-        path_length_weight: float = 2.0,
-        path_length_interval: int = 4,
-        path_length_batch_shrink: int = 2,
-        path_length: PathLengthPenalty | None = None,
-        max_skipped: int = 10,
-        epoch_length: int | None = None,
-        amp: bool = False,
-        train_handlers: Sequence | None = None,
-        non_blocking: bool = False,
-        prepare_batch: Callable[..., Any] = batch_as_target,
+        **shared: Any,
     ) -> None:
         super().__init__(
-            device,
-            max_epochs,
-            train_data_loader,
-            generator,
-            discriminator,
-            g_optimizer,
-            d_optimizer,
-            r1_gamma,
-            r1_interval,
-            path_length_weight,
-            path_length_interval,
-            path_length_batch_shrink,
-            path_length,
-            max_skipped,
-            epoch_length,
-            amp,
-            train_handlers,
-            non_blocking,
-            prepare_batch,
+            device, max_epochs, train_data_loader, generator, discriminator, g_optimizer, d_optimizer, **shared
         )
         self.generator = generator
         self.style_mixing = style_mixing

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from monai.networks.layers import GaussianFilter
+from monai.networks.layers import gaussian_1d, separable_filtering
 from torch import Tensor
 
 from gmia_monai.anonymizers.base import image_seeds
@@ -41,9 +41,10 @@ def _noisy(sd: float) -> Change:
 
 def _blurred(sigma_px: float) -> Change:
     def change(images: Tensor, seeds: Sequence[int]) -> Tensor:
-        margin = int(np.ceil(4.0 * sigma_px))
-        wide = F.pad(images, (margin,) * 4, mode="replicate")  # else the border would darken
-        return GaussianFilter(2, sigma_px)(wide)[..., margin:-margin, margin:-margin]
+        # MONAI's GaussianFilter, but for the border, which zeros beyond it would darken. Its taps are integrals over
+        # pixels, those of the system "blur" are samples.
+        taps = gaussian_1d(torch.tensor(sigma_px))
+        return separable_filtering(images, [taps, taps], mode="replicate")
 
     return change
 

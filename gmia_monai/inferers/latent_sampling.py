@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from monai.inferers import Inferer
 from torch import Tensor
 
+from gmia_monai.inferers.repeating import RepeatingInferer
 from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
 from gmia_monai.networks.layers import at_least_float32
 
 __all__ = ["LatentSamplingInferer"]
 
 
-class LatentSamplingInferer(Inferer):
+class LatentSamplingInferer(RepeatingInferer):
     """Draws an image for the findings of each image of the batch, the same ones in each validation.
 
     Args:
@@ -29,20 +28,11 @@ class LatentSamplingInferer(Inferer):
     def __init__(
         self, stage: str = "diffusion", guidance: float = 1.0, n_steps: int = 25, seed: int = 0, bfloat16: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(seed)
         self.stage = stage
         self.guidance = guidance
         self.n_steps = n_steps
-        self.seed = seed
         self.bfloat16 = bfloat16
-        self._number = 0
-
-    def attach(self, engine: Engine) -> None:
-        """Lets each run of an evaluator begin with the same noise."""
-        engine.add_event_handler(Events.STARTED, self._restart)
-
-    def _restart(self, engine: Engine) -> None:
-        self._number = 0
 
     def __call__(
         self, inputs: Tensor, network: LatentDiffusionNet, *args: Any, labels: Tensor, **kwargs: Any
@@ -51,6 +41,5 @@ class LatentSamplingInferer(Inferer):
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             if self.stage == "autoencoder":
                 return at_least_float32(network.reconstruct(inputs))
-            first = self.seed * 1_000_003 + self._number
-            self._number += len(inputs)
+            first = self._next_seed(len(inputs))
             return network.sample(labels.float(), range(first, first + len(inputs)), self.guidance, self.n_steps)

@@ -45,7 +45,8 @@ def largest_shift_px(mu: float, size_px: int) -> float:
 def gaussian_blur(x: Tensor, taps: list[float], padding: str) -> Tensor:
     """Blurs ``[b, c, h, w]`` along both axes.
 
-    Sums of shifted copies, not a convolution, which autocast would take to bfloat16: the grid needs its digits.
+    Sums of shifted copies, not MONAI's convolution, which autocast would take to bfloat16, where the grid needs its
+    digits, and which TorchScript does not read.
 
     Args:
         x: sides longer than half the kernel.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,16 @@ def test_kinds_do_what_they_say():
     flat = torch.full((1, 1, 32, 32), 0.8)
     assert torch.allclose(planted_copies(flat, "blur_2px"), flat, atol=3e-3), "no dark border"
     assert copy("blur_2px").diff(dim=-1).abs().mean() < copy("blur_1px").diff(dim=-1).abs().mean()
+
+
+@pytest.mark.parametrize("sigma", [1, 2])
+def test_blur_is_a_gaussian_integrated_over_pixels_with_the_border_repeated(sigma):
+    ends = [math.erf((i - 0.5) / (sigma * math.sqrt(2))) / 2 for i in range(-4 * sigma, 4 * sigma + 2)]
+    taps = np.diff(ends)
+    expected = np.pad(IMAGES[0, 0].double().numpy(), 4 * sigma, mode="edge")
+    for axis in (0, 1):
+        expected = np.apply_along_axis(np.convolve, axis, expected, taps, mode="valid")
+    assert np.abs(KINDS[f"blur_{sigma}px"](IMAGES, [])[0, 0].numpy() - expected).max() < 1e-5
 
 
 def test_the_generator_redraws_by_a_share_of_the_noise_levels():
