@@ -17,6 +17,7 @@ from gmia_monai.engines.prior import fit_prior
 from gmia_monai.errors import IntegrityError, UsageError
 from gmia_monai.losses.identity import cosine
 from gmia_monai.networks import Discriminator, IdentityNet, SiameseVerifier, load_recorded, save_network
+from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
 
 KNOWN = known_facts(["Effusion"])
 
@@ -34,6 +35,12 @@ def models(tmp_path_factory):
         save_network(folder / "verifier.safetensors", SiameseVerifier("small", 16), {"features": 16})
         sizes = {"image_size": 32, "channel_base": 256, "channel_max": 8}
         save_network(folder / "discriminator.safetensors", Discriminator(**sizes), sizes)
+        sizes = {
+            "image_size": 32, "findings": ["Nodule", "Effusion"], "autoencoder_channels": [8, 8], "channels": [8, 16],
+            "attention": [False, True], "autoencoder_res_blocks": 1, "res_blocks": 1, "head_channels": 8,
+            "context_dim": 8, "norm_groups": 4,
+        }  # fmt: skip
+        save_network(folder / "latent_diffusion.safetensors", LatentDiffusionNet(**sizes), sizes)
         with torch.no_grad():
             codes = load_recorded(folder, "aegan").encoder(images)
             logits = load_recorded(folder, "utility")(images)
@@ -96,6 +103,32 @@ def test_drawn_logits_are_what_the_network_then_says(models, real):
             return ((utility(images) - drawn) / prior.scale[512:]).square().mean(dim=1)
 
     assert (gap(25) < gap(0)).float().mean() > 0.9 and gap(25).mean() < 0.5 * gap(0).mean()
+
+
+def test_emphasis_parts_the_logits_of_findings(models, real):
+    """Images with a finding and without it are further apart in the drawn logits that they are moved to."""
+    system = Robust.from_weights(models, emphasis=3.0)
+    known = torch.tensor([[1.0, 0.5, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0, 0.0]])
+    plain, more = (system.prior.draw(known, [1, 1], 1.0, e)[1] for e in (1.0, 3.0))
+    assert torch.allclose(more[0] - more[1], 3.0 * (plain[0] - plain[1]), atol=1e-4)
+    assert not np.array_equal(_pixels(system, real), _pixels(Robust.from_weights(models), real))
+
+
+def test_the_refiner_redraws_the_moved_images_with_their_findings(models, real):
+    plain = Robust.from_weights(models, steps=2)
+    refined = Robust.from_weights(models, steps=2, refiner="latent_diffusion", strength=0.5, refine_steps=4)
+    release = refined.anonymize(real)
+    network = load_recorded(models, "latent_diffusion")
+    seeds = [seed ^ 0x5EED for seed in refined.seeds_of(real, 0)]
+    effusion = torch.from_numpy(known_of_cohort(real.cohort, ["Effusion"]))
+    labels = torch.cat([torch.full_like(effusion, torch.nan), effusion], dim=1)  # nobody looked for nodules
+    with torch.no_grad():
+        moved, _ = plain.anonymize_known(torch.from_numpy(real.pixels), plain.seeds_of(real, 0), plain.known_of(real))
+        expected = network.redraw(moved, 0.5, seeds, labels, 1.0, 4)
+    assert np.abs(release.pixels - expected.numpy()).max() <= 0.5 / 255 + 1e-6
+    assert "refined from 0.5" in refined.description
+    other = RealImages(real.cohort, np.random.default_rng(0).random(real.pixels.shape, dtype=np.float32))
+    assert np.array_equal(release.pixels, _pixels(refined, other)), "no pixel enters here either"
 
 
 def test_identity_goes_to_the_cosine_of_strangers_under_every_encoder(models, real):
