@@ -11,7 +11,7 @@ variant being a candidate of its own. Under T1 the headline is broken down: see 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,19 +22,22 @@ from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
 from gmia_monai.attacks.folds import CrossFitted
-from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
+from gmia_monai.attacks.likelihood import LikelihoodRatio
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.seeds import checked_seeds
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.threats import THREATS, threat_pairs
 from gmia_monai.errors import UsageError
-from gmia_monai.metrics.intervals import pair_bootstrap_figures
+from gmia_monai.metrics.differences import Replicates, draws_of
+from gmia_monai.metrics.intervals import intervals_over_seeds, pair_bootstrap_found
 from gmia_monai.metrics.limits import Interval
+from gmia_monai.metrics.pair_figures import CalibrationBins, PairSplit, PlacedPairs
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
 __all__ = ["VerificationAttack"]
 
+_FIGURE_OF = {"signed": "verification_auc", "two_sided": "verification_auc_two_sided"}
 _RATES = {"tar_at_far_1pct": 0.01, "tar_at_far_0_1pct": 0.001}
 _CHOSEN_ON = "matched"
 _NEGATIVES = (_CHOSEN_ON, "random")
@@ -124,14 +127,10 @@ class VerificationAttack:
         results = []
         known = {threat for _, _, threat, _ in self._chosen}
         for (threat, negatives), pairs in _all_pairs(judged, [t for t in self.threats if t in known]).items():
-            lines: list[Result] = []
             for name in self._names():
                 scores = [self._fitted[name, seed].score(judged, pairs, threat) for seed in self.seeds]
                 self.scores[name, threat, negatives] = (pairs, scores)
-                lines += self._attacker_lines(name, threat, negatives, pairs, scores, context)
-            if self._of_pixels():
-                lines.append(self._worst_line(threat, negatives, pairs, lines, context))
-            results += lines
+            results += self._lines(threat, negatives, pairs, judged.real.cohort.patients, context)
             _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(self._names()))
         if self._of_pixels() and any(threat == _BROKEN_DOWN for _, threat, _ in self.scores):
             self._breakdown = self._broken_down(judged, context)
@@ -157,13 +156,47 @@ class VerificationAttack:
         return data
 
     # -- lines -------------------------------------------------------------------------------------------------------
+    def _lines(
+        self, threat: str, negatives: str, pairs: Pairs, patients: Sequence[str], context: RunContext
+    ) -> list[Result]:
+        """Lines of all attackers and of the worst, from the same resamples: those of all patients of the cohort, so
+        that releases that leave some out share them with others."""
+        figures = ["verification_auc", "verification_auc_two_sided", "equal_error_rate", "calibration_error"]
+        reasons = {label: _too_few(pairs, rate) for label, rate in _RATES.items()}
+        figures += [label for label, reason in reasons.items() if reason is None]
+        left_out = {f"no_{label}": reason for label, reason in reasons.items() if reason is not None}
+        split, statistics = PairSplit(pairs.same), []
+        for name in self._names():
+            of_seeds = zip(
+                self._of_seeds(name, threat, negatives), self.scores[name, threat, negatives][1], strict=True
+            )
+            statistics += _of_distinct([_Figures(how, scores, split, figures) for how, scores in of_seeds])
+        at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, self.n_boot, context.seed)
+        found = pair_bootstrap_found(statistics, *at, n_cohort=len(patients))
+        by_attacker = dict(zip(self._names(), np.split(found, len(self._names()), axis=1), strict=True))
+        lines: list[Result] = []
+        for name, of_attacker in by_attacker.items():
+            intervals = intervals_over_seeds(of_attacker, pairs.n_positive_patients)
+            of_figures = dict(zip(figures, intervals, strict=True))
+            lines += self._attacker_lines(name, threat, negatives, pairs, of_figures, left_out, context)
+        if not self._of_pixels():
+            return lines
+        name, variant, _ = self._worst(threat)
+        worst = self._worst_line(threat, negatives, pairs, lines, context)
+        if negatives == _CHOSEN_ON and context.keep is not None:
+            drawn = by_attacker[name][..., figures.index(_FIGURE_OF[variant])]
+            draws = draws_of(patients, context.seed)
+            context.keep(worst, Replicates(drawn, pairs.n_positive_patients, draws, self.seeds))
+        return [*lines, worst]
+
     def _attacker_lines(
         self,
         name: str,
         threat: str,
         negatives: str,
         pairs: Pairs,
-        scores: Sequence[Float[np.ndarray, "n"]],
+        intervals: Mapping[str, Interval],
+        left_out: Mapping[str, object],
         context: RunContext,
     ) -> list[Result]:
         chosen = self._of_seeds(name, threat, negatives)
@@ -174,25 +207,11 @@ class VerificationAttack:
                 **self._refits(name),
             },
             "verification_auc_two_sided": {"auc_on_choice": [round(c.auc_two_sided, 6) for c in chosen]},
-            "equal_error_rate": {},
+            "equal_error_rate": dict(left_out),
         }
-        figures = ["verification_auc", "verification_auc_two_sided", "equal_error_rate", "calibration_error"]
-        for label, rate in _RATES.items():
-            reason = SortedScores(scores[0], pairs.same).tar_at_far(rate, pairs.weight).reason
-            if reason is None:
-                figures.append(label)
-            else:
-                extras["equal_error_rate"][f"no_{label}"] = reason
-        per_seed = []
-        for i, (how, of_seed) in enumerate(zip(chosen, scores, strict=True)):
-            known = [k for k in range(i) if np.array_equal(scores[k], of_seed)]
-            per_seed.append(per_seed[known[0]] if known else _figures(how, of_seed, pairs.same, figures))
-        intervals = pair_bootstrap_figures(
-            per_seed, pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, self.n_boot, context.seed
-        )
         return [
             self._line(f"{figure}.{threat}.{name}.v1", interval, negatives, name, pairs, context, extras.get(figure))
-            for figure, interval in zip(figures, intervals, strict=True)
+            for figure, interval in intervals.items()
         ]
 
     def _refits(self, name: str) -> dict[str, object]:
@@ -228,8 +247,7 @@ class VerificationAttack:
         """The AUC on the release of what was worst on V2."""
         name, variant, best = self._worst(threat)
         extra = {"attacker": name, "variant": variant, "auc_on_choice": round(best, 6)}
-        figure = "verification_auc" if variant == "signed" else "verification_auc_two_sided"
-        [line] = [r for r in lines if r.name == f"{figure}.{threat}.{name}.v1"]
+        [line] = [r for r in lines if r.name == f"{_FIGURE_OF[variant]}.{threat}.{name}.v1"]
         value = Interval(*(float("nan") if v is None else v for v in (line.value, line.low, line.high)))
         return self._line(f"verification_auc.{threat}.worst.v1", value, negatives, "worst", pairs, context, extra)
 
@@ -272,24 +290,40 @@ class VerificationAttack:
         )
 
 
-def _figures(
-    chosen: _Chosen, scores: Float[np.ndarray, "n"], same: Bool[np.ndarray, "n"], figures: Sequence[str]
-) -> Callable[[Float[np.ndarray, "n"]], list[float]]:
+class _Figures:
     """From weights to the figures of one attacker and seed."""
-    signed, two_sided = (SortedScores(chosen.apply(v, scores), same) for v in ("signed", "two_sided"))
-    probability = chosen.ratio.probability(scores)
 
-    def found(weights: Float[np.ndarray, "n"]) -> list[float]:
-        curve = signed.curve(weights)
+    def __init__(
+        self, chosen: _Chosen, scores: Float[np.ndarray, "n"], split: PairSplit, figures: Sequence[str]
+    ) -> None:
+        self.chosen, self.scores, self.split, self.figures = chosen, scores, split, figures
+        self._signed, self._two_sided = (PlacedPairs(chosen.apply(v, scores), split) for v in _FIGURE_OF)
+        self._bins = CalibrationBins(chosen.ratio.probability(scores), split)
+
+    def __call__(self, weights: Float[np.ndarray, "n"]) -> list[float]:
+        draw = self.split(weights)
+        curve = self._signed.curve(draw)
         values = {
             "verification_auc": curve.auc,
-            "verification_auc_two_sided": lambda: two_sided.auc(weights),
+            "verification_auc_two_sided": lambda: self._two_sided.curve(draw).auc(),
             "equal_error_rate": curve.eer,
-            "calibration_error": lambda: expected_calibration_error(probability, same, weights),
-        } | {label: lambda rate=rate: curve.tar_at_far(rate).value for label, rate in _RATES.items()}
-        return [values[figure]() for figure in figures]
+            "calibration_error": lambda: self._bins.error(draw),
+        } | {label: lambda rate=rate: curve.tar_at_far(rate) for label, rate in _RATES.items()}
+        return [values[figure]() for figure in self.figures]
 
+
+def _of_distinct(figures: Sequence[_Figures]) -> list[_Figures]:
+    """An attacker that says the same with another seed is one attacker: the figures of both are the first's."""
+    found: list[_Figures] = []
+    for one in figures:
+        known = [other for other in found if np.array_equal(other.scores, one.scores)]
+        found.append(known[0] if known else one)
     return found
+
+
+def _too_few(pairs: Pairs, rate: float) -> str | None:
+    """Why a rate cannot be measured, whoever scores the pairs."""
+    return SortedScores(np.zeros(len(pairs)), pairs.same).tar_at_far(rate, pairs.weight).reason
 
 
 def _all_pairs(judged: Judged, threats: Sequence[str]) -> dict[tuple[str, str], Pairs]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from gmia_monai.metrics.differences import Replicates
 from gmia_monai.metrics.intervals import intervals_over_seeds
 from gmia_monai.metrics.limits import Bounds, Interval
 from gmia_monai.metrics.multilabel import FIGURES, resampled_figures
@@ -130,8 +131,12 @@ def loss_lines(
     paper: Bool[np.ndarray, "k"],
     context: RunContext,
     figures: Sequence[str] = COMPARED,
+    kept: tuple[str, tuple[int, ...]] | None = None,
 ) -> Iterator[Result]:
     """``utility_macro_<figure>_loss.<part>.v1``, real minus released, and ``utility_paper_auroc_loss.<part>.v1``.
+
+    ``kept``: name of the draws that rows of weights are, and the seeds, to keep the replicates of the loss of AUROC
+    under; None: nobody asks for them.
 
     ``extra`` has each finding's loss with its limits, and for AUROC whether the upper limit is below :data:`MARGIN`;
     None where there are fewer than :data:`MIN_SEEDS` seeds, which allow no such claim.
@@ -147,7 +152,11 @@ def loss_lines(
         one, other = (of_arm[figure] for of_arm in found)
         extra = _left_out(released, enough) | {"real": _rounded(one), "released": _rounded(other)}
         name = f"utility_macro_{figure}_loss.{part}.v1"
-        yield _line(name, one - other, theirs, extra, context, _OF_A_LOSS, claim=figure == "auroc")
+        line = _line(name, one - other, theirs, extra, context, _OF_A_LOSS, claim=figure == "auroc")
+        if figure == "auroc" and kept is not None and context.keep is not None:
+            macro = _mean_known(one - other).T
+            context.keep(line, Replicates(macro, _units(theirs), *kept, bounds=_OF_A_LOSS, by_seed=True))
+        yield line
     there = paper & real.enough(1) & released.enough(1)
     if there.any():
         ours, theirs = real.only(there), released.only(there)
@@ -180,8 +189,12 @@ def _line(
 
 
 def _intervals(figure: Float[np.ndarray, "seeds rows k"], arm: Arm, bounds: Bounds) -> list[Interval]:
-    units = len(arm) if arm.n_patients is None else arm.n_patients
-    return intervals_over_seeds(np.swapaxes(figure, 0, 1), units, bounds=bounds)
+    return intervals_over_seeds(np.swapaxes(figure, 0, 1), _units(arm), bounds=bounds)
+
+
+def _units(arm: Arm) -> int:
+    """What the arm's figures rest on: patients, or images that have none."""
+    return len(arm) if arm.n_patients is None else arm.n_patients
 
 
 def _mean_known(figure: Float[np.ndarray, "seeds rows k"]) -> Float[np.ndarray, "seeds rows"]:

@@ -31,6 +31,7 @@ from gmia_monai.evaluation.suite import ATTACK_VERSIONS, SUITE_VERSION, attacker
 from gmia_monai.evaluation.workers import shared_work
 from gmia_monai.evaluation.zoo import SystemEntry, build_system, missing_weights, read_entries, resolved_settings
 from gmia_monai.handlers.tracking import flatten_settings
+from gmia_monai.metrics.replicates import keep_replicates
 from gmia_monai.metrics.results import Result, RunContext, append_results, read_results
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import NOT_FOUND
@@ -54,7 +55,7 @@ class BenchmarkPlan:
             ``cache_dir`` are set here. For several processes its ``more_handlers`` has to be a function of a module.
         output_dir: a folder a system for its release's lines and report, and ``units``, ``refitted``, ``classifiers``
             and ``claims`` for all.
-        results_dir: ``<id>.jsonl`` a system, for docs and tables.
+        results_dir: ``<id>.jsonl`` a system, and ``<id>.npz`` with replicates of its headline, for docs and tables.
         only: ids; None: all systems.
         image_size: of the systems, and what attackers look at.
         max_images: images a patient that are judged; an entry may have its own.
@@ -249,11 +250,12 @@ class _Worker:
             return SystemState(entry.id, left_out=reason)
         names = _attacks_of(entry, plan.judgement.attacks)
         mark = self._mark(entry, system, names)
-        results = Path(plan.results_dir) / f"{entry.id}.jsonl"
+        results, kept = Path(plan.results_dir) / f"{entry.id}.jsonl", self.out / entry.id / "attacks"
         if before.done and before.mark == mark:
             _log.info("%s is done already", entry.id)
             if not results.is_file():
                 append_results(results, self._of_list(entry, self._kept(entry)))
+            keep_replicates(results, kept)
             return before
         same = before.mark == mark
         state = SystemState(entry.id, mark, before.attacks if same else {}, before.seconds if same else 0.0)
@@ -272,6 +274,7 @@ class _Worker:
             self._of_list(entry, lines),
             lambda old: bool(releases and old.release_hash) and old.release_hash not in releases,
         )
+        keep_replicates(results, kept)
         state.seconds, state.done = spent + time.monotonic() - started, True
         self.progress.end(state)
         return state

@@ -37,6 +37,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.case import Case
 from gmia_monai.evaluation.probes import FidelityProbe, ReleaseProbe, TransferProbe, transfer_recipes
 from gmia_monai.handlers.attacks import AttackLines
+from gmia_monai.metrics.replicates import ReplicateLog
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import read_index, sha256_of
@@ -62,7 +63,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 SUITE_VERSION = 4  # raised whenever pairs, intervals or most attacks change what they mean
 # of an attack that alone has changed since
-ATTACK_VERSIONS = {"verification": 6, "linkability": 6, "singling_out": 5, "budget": 6, "inversion": 5, "attribute": 5}
+ATTACK_VERSIONS = {"verification": 7, "linkability": 6, "singling_out": 5, "budget": 6, "inversion": 5, "attribute": 5}
 NO_SYSTEM = "the system itself, which a folder does not hold"  # why ``owner`` is left out
 PROBES = ("release", "utility", "fidelity")  # the second network of fidelity is one that utility trained
 ONE_TO_ONE_ATTACKS = (
@@ -329,7 +330,8 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
         _log.info("attack %s", name)
         mark = own.get(name, context.config_hash)
         version = context.suite_version and ATTACK_VERSIONS.get(name, context.suite_version)
-        shared = replace(context, config_hash=mark and mark + facts(name), suite_version=version)
+        log = ReplicateLog()
+        shared = replace(context, config_hash=mark and mark + facts(name), suite_version=version, keep=log.add)
         if name in unfit:
             return left_out(name, unfit[name], shared)
         attack = attacks[name]
@@ -339,7 +341,7 @@ def attack_engine(case: Case, attacks: Mapping[str, Attack], context: RunContext
         except TooLittleDataError as error:
             return left_out(name, error.what, shared)
         figures = {f"{r.name}.{r.negatives}" if r.negatives else r.name: r.value for r in results}
-        data = getattr(attack, "figure_data", dict)()
+        data = {**getattr(attack, "figure_data", dict)(), **log.arrays()}
         return {"attack": name, "results": results, "figure_data": data} | {
             k: v for k, v in figures.items() if v is not None
         }

@@ -25,6 +25,7 @@ from gmia_monai.data.roles import check_disjoint
 from gmia_monai.errors import UsageError
 from gmia_monai.evaluation.arms import Arm, arm_lines, loss_lines
 from gmia_monai.evaluation.classifiers import ClassifierStore, LabelledImages, TransferRecipe
+from gmia_monai.metrics.differences import draws_of
 from gmia_monai.metrics.intervals import patient_counts
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import best_threshold_f1
@@ -185,6 +186,7 @@ class _Trial:
         self.choice = labelled(choice, self.findings, _UNCERTAIN)
         self.judged, self.tested = judged, _Matched.of(judged)
         cohort, release = judged.real.cohort, judged.release
+        self.draws = draws_of(cohort.patients, seed)
         counts = patient_counts(len(cohort.patients), n_boot, seed)[:, cohort.patient_index]
         self.test = self._arm(cohort.label_matrix(self.findings, _UNCERTAIN), counts, cohort.patient_index)
         self.released_test: Arm | None = None
@@ -263,7 +265,8 @@ class _Trial:
             if on_release and self.tested.paired:
                 real = real.images(self.tested.sources)
             part = f"{direction}.{architecture}"
-            yield from loss_lines(real, released, part, min_positives, self.paper, context)
+            kept = None if on_release else (self.draws, self.seeds)  # a release's own patients are no other's
+            yield from loss_lines(real, released, part, min_positives, self.paper, context, kept=kept)
             if on_release and not self.tested.paired:
                 continue
             for name, member in groups.items():

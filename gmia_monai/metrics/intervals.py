@@ -12,12 +12,13 @@ How often the intervals hold the truth is measured by ``scripts/check_intervals.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.limits import (
@@ -34,10 +35,12 @@ __all__ = [
     "pair_bootstrap",
     "pair_bootstrap_auc",
     "pair_bootstrap_figures",
+    "pair_bootstrap_found",
     "pair_bootstrap_over_seeds",
     "patient_bootstrap",
     "patient_bootstrap_figures",
     "patient_counts",
+    "seed_error",
 ]
 
 
@@ -135,17 +138,25 @@ def _pair_weights(
     patient_second: Shaped[np.ndarray, "n"],
     n_boot: int,
     seed: int,
+    n_cohort: int | None = None,
 ) -> Iterator[Float[np.ndarray, "n"]]:
-    """The weight of each pair, resample by resample."""
+    """The weight of each pair, resample by resample; ``n_cohort`` as :func:`pair_bootstrap_found` takes it."""
     same = np.asarray(same, dtype=bool)
     first, second = np.asarray(patient_first), np.asarray(patient_second)
     if not np.array_equal(first == second, same):
         raise UsageError("GM-U213", "pair labels contradict the patients", expected="positive pairs within one patient")
-    names, member = np.unique(np.concatenate([first, second]), return_inverse=True)
+    member = np.concatenate([first, second])
+    if n_cohort is None:
+        names, member = np.unique(member, return_inverse=True)
+        n_cohort = len(names)
+    elif len(member) and not 0 <= member.min() <= member.max() < n_cohort:
+        raise UsageError(
+            "GM-U215", "a pair names a patient beyond its cohort", got=int(member.max()), expected=n_cohort
+        )
     one = member[: len(first)]
     # the second patient of a positive is the first once more, whose count is taken once: here it is always 1
-    two = np.where(same, len(names), member[len(first) :])
-    for counts in _draws(len(names), n_boot, seed):
+    two = np.where(same, n_cohort, member[len(first) :])
+    for counts in _draws(n_cohort, n_boot, seed):
         yield base * counts[one] * np.append(counts, 1.0)[two]
 
 
@@ -191,9 +202,38 @@ def pair_bootstrap_figures(
     Raises:
         UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without an attacker.
     """
+    found = pair_bootstrap_found(statistics, same, patient_first, patient_second, weights, n_boot, seed)
     base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
-    drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed)
-    return _over_seeds(statistics, base, drawn, _n_positive_patients(base, same, patient_first), level, bounds)
+    return intervals_over_seeds(found, _n_positive_patients(base, same, patient_first), level, bounds)
+
+
+def pair_bootstrap_found(
+    statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
+    same: Bool[np.ndarray, "n"],
+    patient_first: Shaped[np.ndarray, "n"],
+    patient_second: Shaped[np.ndarray, "n"],
+    weights: Float[np.ndarray, "n"] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    n_cohort: int | None = None,
+) -> Float[np.ndarray, "rows seeds k"]:
+    """What :func:`pair_bootstrap_figures` makes its intervals of; arguments as there.
+
+    Args:
+        n_cohort: patients that are drawn from, ``patient_first`` and ``patient_second`` being positions among them:
+            pairs of several releases of one cohort then share their draws, whichever patients each release leaves
+            out. None: the patients that occur in the pairs.
+
+    Returns:
+        each statistic of each seed: the first row on all data, the others on resamples.
+
+    Raises:
+        UsageError: GM-U213 as :func:`pair_bootstrap`, GM-U214 without an attacker, GM-U215 for a patient beyond
+            ``n_cohort``.
+    """
+    base = np.ones(len(same)) if weights is None else np.asarray(weights, dtype=np.float64)
+    drawn = _pair_weights(base, same, patient_first, patient_second, n_boot, seed, n_cohort)
+    return _found(statistics, base, drawn)
 
 
 def patient_bootstrap_figures(
@@ -227,25 +267,22 @@ def patient_bootstrap_figures(
     names, member = np.unique(np.asarray(patients), return_inverse=True)
     drawn = (counts[member] for counts in _draws(len(names), n_boot, seed))
     resting_on = len(names) if n_patients is None else n_patients
-    return _over_seeds(statistics, np.ones(len(member)), drawn, resting_on, level, bounds)
+    return intervals_over_seeds(_found(statistics, np.ones(len(member)), drawn), resting_on, level, bounds)
 
 
-def _over_seeds(
+def _found(
     statistics: Sequence[Callable[[Float[np.ndarray, "n"]], Sequence[float]]],
     base: Float[np.ndarray, "n"],
     drawn: Iterator[Float[np.ndarray, "n"]],
-    n_patients: int | Sequence[int],
-    level: float,
-    bounds: Bounds | Sequence[Bounds],
-) -> list[Interval]:
-    """Intervals of means over seeds, from the weights of all data and of each resample."""
+) -> Float[np.ndarray, "rows seeds k"]:
+    """Statistics of each seed, from the weights of all data and of each resample."""
     if len(statistics) == 0:
         raise UsageError("GM-U214", "no attacker to average over")
     # an attacker without chance is the same one with every seed
     distinct = list(dict.fromkeys(statistics))
     place = [distinct.index(statistic) for statistic in statistics]
-    found = np.array([[statistic(w) for statistic in distinct] for w in (base, *drawn)], dtype=np.float64)
-    return intervals_over_seeds(found[:, place], n_patients, level, bounds)
+    weights = itertools.chain((base,), drawn)  # one at a time: together, hundreds of megabytes
+    return np.array([[statistic(w) for statistic in distinct] for w in weights], dtype=np.float64)[:, place]
 
 
 def intervals_over_seeds(
@@ -272,9 +309,7 @@ def intervals_over_seeds(
     Returns:
         one interval a statistic.
     """
-    flat = np.nan_to_num(np.swapaxes(found, 0, 1).reshape(found.shape[1], -1), nan=np.inf)
-    _, first, times = np.unique(flat, axis=0, return_index=True, return_counts=True)
-    share = times / times.sum()
+    first, share = _networks(found)
     single = not isinstance(bounds[0], tuple)
     of_each = [bounds] * found.shape[2] if single else bounds
     resting_on = [n_patients] * found.shape[2] if isinstance(n_patients, int) else n_patients
@@ -288,6 +323,26 @@ def intervals_over_seeds(
         below, above = (math.hypot(max(part, 0.0), seeds.margin(level)) for part in (value - low, high - value))
         intervals.append(Interval(value, max(value - below, least), min(value + above, largest)))
     return intervals
+
+
+def _networks(
+    found: Float[np.ndarray, "rows seeds k"],
+) -> tuple[Int[np.ndarray, "networks"], Float[np.ndarray, "networks"]]:
+    """A column of each different network, and the share of the seeds that it has."""
+    flat = np.nan_to_num(np.swapaxes(found, 0, 1).reshape(found.shape[1], -1), nan=np.inf)
+    _, first, times = np.unique(flat, axis=0, return_index=True, return_counts=True)
+    return first, times / times.sum()
+
+
+def seed_error(found: Float[np.ndarray, "rows seeds"], n_patients: int) -> SeedError:
+    """What the mean over seeds is off by, since other seeds would have found other values.
+
+    Args:
+        found: a statistic, as :func:`intervals_over_seeds` takes it.
+        n_patients: patients that it rests on.
+    """
+    first, share = _networks(found[..., None])
+    return _seed_error(found[:, first], share, n_patients)
 
 
 def _seed_error(

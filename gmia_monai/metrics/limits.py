@@ -27,6 +27,7 @@ __all__ = [
     "Interval",
     "SeedError",
     "bounded_interval",
+    "independent_errors",
     "percentile_interval",
     "wilson_interval",
 ]
@@ -51,6 +52,16 @@ class SeedError(NamedTuple):
     def margin(self, level: float) -> float:
         """Standard error times Student's t."""
         return self.error * float(t.isf((1.0 - level) / 2.0, max(self.n - 1, 1)))
+
+
+def independent_errors(one: SeedError, other: SeedError) -> SeedError:
+    """The error of a difference of two means over seeds that share nothing: in quadrature, with Welch's degrees of
+    freedom (Biometrika 34:28, 1947), rounded down."""
+    error = math.hypot(one.error, other.error)
+    if error == 0.0:
+        return SeedError(0.0, max(one.n, other.n))
+    parts = sum((each.error / error) ** 4 / max(each.n - 1, 1) for each in (one, other))
+    return SeedError(error, int(1.0 / parts + _ROUNDING) + 1)
 
 
 class Interval(NamedTuple):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gmia_monai.errors import IntegrityError, UsageError
+from gmia_monai.metrics.differences import Replicates
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.typing import PathLike
 
@@ -109,6 +110,7 @@ class RunContext:
     Attributes:
         suite_version: what the figures mean, for ``extra``: lines of several versions must not be read together; None
             for figures that are not of the suite.
+        keep: takes a line and what its interval was made of, where somebody keeps that; None: nobody does.
     """
 
     system: str
@@ -118,6 +120,7 @@ class RunContext:
     config_hash: str | None = None
     command: str = ""
     suite_version: int | None = None
+    keep: Callable[[Result, Replicates], None] | None = field(default=None, compare=False, repr=False)
 
     def result(
         self,

@@ -8,6 +8,7 @@ attacker's budget, costs, re-identification as published, and how all of it was 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ import numpy as np
 from jaxtyping import Float
 
 from gmia_monai.errors import GmiaError, UsageError
+from gmia_monai.metrics.replicates import read_replicates
 from gmia_monai.metrics.results import read_results
-from gmia_monai.report.ablation import ablation_parts, difference_parts
+from gmia_monai.report.ablation import ablation_parts
+from gmia_monai.report.benchmark_differences import Differences, difference_parts
 from gmia_monai.report.benchmark_plots import budget_picture, cost_picture, frontier_picture
 from gmia_monai.report.benchmark_tables import budget_parts, fact_parts, how_parts, overview_parts
 from gmia_monai.report.cells import DASH, System, systems_of
@@ -37,16 +40,20 @@ _PARTS_OF_A = (8, 4, 2, 1)
 
 
 def write_benchmark_pages(
-    results_dir: PathLike, docs_dir: PathLike, command: str = "python -m gmia_monai.report.benchmark"
+    results_dir: PathLike,
+    docs_dir: PathLike,
+    command: str = "python -m gmia_monai.report.benchmark",
+    reference: str | None = None,
 ) -> list[Path]:
     """Writes ``benchmark.md`` and the pictures it shows (each a temporary file, then renamed).
 
     Pictures of an earlier run that the lines no longer give are removed.
 
     Args:
-        results_dir: folder of ``*.jsonl``, or one such file.
+        results_dir: folder of ``*.jsonl`` with replicates in ``*.npz`` beside them, or one such file.
         docs_dir: folder of the page.
         command: what made the page.
+        reference: system that the others are compared with; None: ours, else the best on T1.
 
     Returns:
         Paths of all files, the page first.
@@ -54,7 +61,7 @@ def write_benchmark_pages(
     Raises:
         UsageError: ``GM-U252`` where nothing is at ``results_dir``; ``GM-U385`` where no result line is there;
             ``GM-U335`` where two lines say the same of one system.
-        IntegrityError: ``GM-W251`` for a malformed line.
+        IntegrityError: ``GM-W251`` for a malformed line, ``GM-W252`` for replicates that cannot be read.
     """
     from gmia_monai.dicom.atomic import atomic_path  # its room loads Pillow
 
@@ -67,11 +74,12 @@ def write_benchmark_pages(
             expected="a folder with lines of systems",
             next_step="judge systems with bundle/configs/benchmark.yaml",
         )
-    systems = systems_of(results)
+    systems, source = systems_of(results), Path(results_dir)
+    differences = Differences(read_replicates(source if source.is_dir() else source.with_suffix(".npz")))
     folder = Path(docs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(systems)
-    text = _page(systems, set(pictures), command)
+    text = _page(systems, set(pictures), command, differences, reference)
     for old in folder.glob("benchmark_*.svg"):
         if old.name not in pictures:
             old.unlink()
@@ -130,7 +138,9 @@ def costs(systems: Mapping[str, System], name: str) -> dict[str, float]:
 
 
 # -- the page -------------------------------------------------------------------------------------------------------
-def _page(systems: Mapping[str, System], files: set[str], command: str) -> str:
+def _page(
+    systems: Mapping[str, System], files: set[str], command: str, differences: Differences, reference: str | None
+) -> str:
     profiles = dict.fromkeys(system.profile for system in systems.values())
     parts = [
         "# The benchmark",
@@ -150,8 +160,8 @@ def _page(systems: Mapping[str, System], files: set[str], command: str) -> str:
     budget = "benchmark_budget.svg"
     parts += [
         *overview_parts(systems),
-        *difference_parts(systems),
-        *ablation_parts(systems),
+        *difference_parts(systems, differences, reference),
+        *ablation_parts(systems, differences),
         *budget_parts(systems, budget if budget in files else None),
         *_cost_parts(systems, "benchmark_cost.svg" in files),
         *reidentification_parts(systems),
@@ -179,10 +189,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gmia_monai.report.benchmark", description=__doc__)
     parser.add_argument("results", type=Path, help="a .jsonl file or a folder of them")
     parser.add_argument("docs", type=Path, help="folder of the page and its pictures")
+    parser.add_argument("--reference", help="system that the others are compared with; by default ours")
     options = parser.parse_args(arguments)
     command = f"{parser.prog} {options.results.as_posix()} {options.docs.as_posix()}"
+    if options.reference:
+        command += f" --reference {shlex.quote(options.reference)}"
     try:
-        written = write_benchmark_pages(options.results, options.docs, command)
+        written = write_benchmark_pages(options.results, options.docs, command, options.reference)
     except GmiaError as error:
         sys.stderr.write(f"{error}\n")
         return int(error.exit_code)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmia_monai.metrics.results import Result
-from gmia_monai.report.ablation import OURS
+from gmia_monai.report.benchmark_differences import OURS
 from gmia_monai.report.cells import CONTROLS
 from gmia_monai.report.counted import three_digits
 from gmia_monai.report.frontier import CHANCE, Point, non_dominated

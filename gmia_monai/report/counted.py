@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gmia_monai.metrics.results import Result
 from gmia_monai.report.cells import DASH, Columns, System, find, interval, line, number, table, who
 
-__all__ = ["Figure", "apart", "compact", "counted", "counted_table", "patients_of", "signed", "three_digits"]
+__all__ = ["Figure", "compact", "counted", "counted_table", "patients_of", "signed", "three_digits"]
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,6 @@ def compact(result: Result) -> str:
 def three_digits(value: float) -> str:
     """A number with three significant digits, and whole from 1,000."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def apart(one: Result, other: Result) -> bool:
-    """Whether two 95 % intervals do not overlap; never where one of them has none."""
-    if None in (one.low, one.high, other.low, other.high):
-        return False
-    return one.high < other.low or other.high < one.low  # type: ignore[operator]
 
 
 def signed(difference: float) -> str:

@@ -14,13 +14,17 @@ from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker, pair_facts
 from gmia_monai.attacks.base import Judged, TooLittleDataError
+from gmia_monai.attacks.likelihood import expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.release import RealImages
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.errors import ManifestError, UsageError
+from gmia_monai.metrics.differences import draws_of, share_draws
+from gmia_monai.metrics.intervals import intervals_over_seeds, pair_bootstrap_found
+from gmia_monai.metrics.replicates import ReplicateLog
 from gmia_monai.metrics.results import RunContext
-from gmia_monai.metrics.verification import roc_auc
+from gmia_monai.metrics.verification import SortedScores, roc_auc
 
 CONTEXT = RunContext("x", "cxr64")
 
@@ -185,3 +189,66 @@ def test_metadata_of_patients_with_one_image_each_teach_nothing():
     single = known.training.take(np.arange(0, len(known.training), 3))
     with pytest.raises(TooLittleDataError, match="GM-U317"):
         MetadataAttacker().fit(replace(known, training=single), 0)
+
+
+# -- resamples --------------------------------------------------------------------------------------------------------
+def _kept(case: Judged, system: str = "unchanged", n_boot: int = 15) -> tuple[ReplicateLog, dict]:
+    attack = VerificationAttack(AttackerPool({"frozen": FrozenAttacker}), seeds=(0, 1), n_boot=n_boot)
+    attack.fit(knowledge(system))
+    log = ReplicateLog()
+    lines = attack.score(case, replace(CONTEXT, keep=log.add))
+    return log, {(r.name, r.negatives): r for r in lines}
+
+
+def test_the_headline_leaves_its_resamples_with_the_draws_of_the_whole_cohort():
+    case = judged("negative")
+    log, table = _kept(case, "negative")
+    worst = [table[f"verification_auc.{threat}.worst.v1", "matched"] for threat in ("T1", "T2", "T3")]
+    assert len(log.kept) == 3 and log.of(table["verification_auc.T1.worst.v1", "random"]) is None
+    pairs = threat_pairs(case.real.cohort, "T1", "matched")
+    e, r = flat(case.release.pixels), flat(case.real.pixels)
+    scores = -(e[pairs.first] * r[pairs.second]).sum(1)
+    at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, 15, 0)
+    naive = pair_bootstrap_found(
+        [lambda w: (roc_auc(scores, pairs.same, w),)], *at, n_cohort=len(case.real.cohort.patients)
+    )
+    kept = log.of(worst[0])
+    assert kept is not None and worst[0].extra["variant"] == "signed" and kept.seeds == (0, 1)
+    np.testing.assert_allclose(kept.found, np.repeat(naive[..., 0], 2, axis=1), atol=1e-12)
+    assert kept.draws == draws_of(case.real.cohort.patients, 0) and kept.n_patients == worst[0].n_patients
+    assert len({log.of(line).draws for line in worst}) == 1
+
+
+def test_a_release_that_leaves_patients_out_shares_the_draws():
+    case = judged("unchanged")
+    first = case.real.cohort.patient_index < 2
+    part = Judged(case.real, case.release.take(np.flatnonzero(~first)))
+    (whole, of_whole), (some, of_some) = _kept(case), _kept(part)
+    name = ("verification_auc.T1.worst.v1", "matched")
+    assert of_some[name].n_patients == of_whole[name].n_patients - 2
+    one, other = whole.of(of_whole[name]), some.of(of_some[name])
+    assert one is not None and other is not None and share_draws(one, other)
+
+
+def test_figures_are_those_of_plain_curves_resample_by_resample():
+    """Sums over places among the positives, as fast as they are, round to the lines of sums over all pairs."""
+    case = judged("noise")
+    attack = VerificationAttack(AttackerPool({"frozen": FrozenAttacker}), seeds=(0,), threats=("T1",), n_boot=12)
+    attack.fit(knowledge("noise"))
+    table = {(r.name, r.negatives): r for r in attack.score(case, CONTEXT)}
+    for negatives in ("matched", "random"):
+        pairs, [scores] = attack.scores["frozen", "T1", negatives]
+        chosen = attack._chosen["frozen", 0, "T1", negatives]
+        curves = [SortedScores(s, pairs.same) for s in (chosen.sign * scores, chosen.ratio(scores))]
+        probability = chosen.ratio.probability(scores)
+
+        def plain(w, pairs=pairs, curves=curves, probability=probability):
+            error = expected_calibration_error(probability, pairs.same, w)
+            return [curves[0].auc(w), curves[1].auc(w), curves[0].eer(w), error]
+
+        at = (pairs.same, pairs.patient_first, pairs.patient_second, pairs.weight, 12, 0)
+        found = pair_bootstrap_found([plain], *at, n_cohort=len(case.real.cohort.patients))
+        names = ("verification_auc", "verification_auc_two_sided", "equal_error_rate", "calibration_error")
+        for name, expected in zip(names, intervals_over_seeds(found, pairs.n_positive_patients), strict=True):
+            line = table[f"{name}.T1.frozen.v1", negatives]
+            assert (line.value, line.low, line.high) == pytest.approx(expected, abs=1e-6), name

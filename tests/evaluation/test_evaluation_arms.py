@@ -78,6 +78,23 @@ def test_loss_is_the_paired_difference():
     assert {"utility_macro_ap_loss.d.small.v1", "utility_macro_f1_loss.d.small.v1"} < set(lines)
 
 
+def test_the_loss_of_auroc_leaves_its_resamples_where_somebody_keeps_them():
+    real, released = _arm(1.5, n_boot=20), _arm(0.5, seed=1, n_boot=20)
+    kept = []
+    context = replace(CONTEXT, keep=lambda line, found: kept.append((line, found)))
+    how = {"kept": ("name", (3, 4, 5, 6, 7))}
+    lines = list(loss_lines(real, released, "d.small", 30, PAPER, context, **how))
+    [(line, found)] = kept
+    assert line.name == "utility_macro_auroc_loss.d.small.v1" and line in lines
+    drawn = np.array([np.subtract(_macro(real, row), _macro(released, row)) for row in range(21)])
+    np.testing.assert_allclose(found.found, drawn, atol=1e-12)
+    assert (found.draws, found.seeds, found.n_patients) == ("name", (3, 4, 5, 6, 7), 120)
+    assert found.bounds == (-1.0, 1.0) and found.by_seed
+    list(loss_lines(real, released, "d.small", 30, PAPER, context))
+    list(loss_lines(real, released, "d.small", 30, PAPER, CONTEXT, **how))
+    assert len(kept) == 1, "without a name of the draws, or without a keeper, nothing is kept"
+
+
 def test_pairing_narrows_the_interval():
     real, released = _arm(1.0), _arm(0.9, seed=1)
     (loss,) = loss_lines(real, released, "d.small", 30, NONE, CONTEXT, figures=("auroc",))

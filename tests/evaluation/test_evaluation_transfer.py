@@ -16,6 +16,8 @@ from gmia_monai.errors import ManifestError, UsageError
 from gmia_monai.evaluation import classifiers
 from gmia_monai.evaluation.classifiers import ClassifierStore, LabelledImages, TransferRecipe
 from gmia_monai.evaluation.transfer import evaluate_transfer, labels_of_release
+from gmia_monai.metrics.differences import draws_of
+from gmia_monai.metrics.replicates import ReplicateLog
 from gmia_monai.metrics.results import RunContext
 
 FINDINGS = ("Atelectasis", "Mass")
@@ -102,6 +104,21 @@ def test_noise_is_worth_nothing_in_either_direction(folder):
         assert loss.value == pytest.approx(lines["utility_macro_auroc.real_to_real"].value - figure.value, abs=2e-6)
     # what learned from noise sees something at random in real images; what learned from real ones sees nothing in noise
     assert 0.3 < lines["utility_macro_auroc.real_to_released"].value < 0.7
+
+
+def test_what_is_kept_is_the_loss_on_real_images_under_the_draws_of_the_cohort(folder):
+    log = ReplicateLog()
+    test = release(real(*T), "noise")
+    results = evaluate_transfer(
+        release(real(*S), "noise"), test, real(*V2), [RECIPE], replace(CONTEXT, keep=log.add),
+        cache_dir=folder, **SETTINGS,
+    )  # fmt: skip
+    [line] = [r for r in results if log.of(r) is not None]
+    assert line.name == "utility_macro_auroc_loss.released_to_real.small_densenet.v1" and len(log.kept) == 1
+    kept = log.of(line)
+    assert kept.found.shape == (101, 2) and kept.seeds == (0, 1) and kept.n_patients == 80
+    assert kept.draws == draws_of(test.real.cohort.patients, CONTEXT.seed)
+    assert kept.found[1:].std() > 0 and line.low < np.quantile(kept.found.mean(axis=1), 0.5) < line.high
 
 
 def test_an_earlier_call_is_gone_on_with(folder, monkeypatch):

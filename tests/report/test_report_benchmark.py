@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from report_lines import more, results
@@ -14,7 +12,8 @@ from gmia_monai.metrics.results import Result, RunContext, append_results
 from gmia_monai.report.benchmark import budget_curves, costs, main, write_benchmark_pages
 from gmia_monai.report.benchmark_plots import budget_picture, cost_picture
 from gmia_monai.report.cells import systems_of
-from gmia_monai.report.counted import Figure, apart, compact, counted_table, signed, three_digits
+from gmia_monai.report.counted import Figure, compact, counted_table, signed, three_digits
+from gmia_monai.report.reidentification import NO_NETWORK
 
 LOSS = "utility_macro_auroc_loss.released_to_real.small.v1"
 
@@ -84,25 +83,13 @@ def test_numbers_of_the_page_are_those_of_the_lines(tmp_path):
     assert all((tmp_path / "docs" / name).stat().st_size < 400_000 for name in files)
 
 
-def test_differences_are_from_the_best_that_is_no_control(tmp_path):
-    noise = _headline("noise", 0.5, 0.13, 0.5)
-    page, _ = _write(tmp_path, [*SYSTEMS, *OURS, *noise])
-    t1 = _table(page, "## Differences", "T1 AUC")
-    assert t1["robust half"] == "**0.600 [0.580, 0.610]**" and t1["noise"] == "0.500 [0.480, 0.510] (-0.100, apart)"
-    assert t1["gmia m=0"] == "0.900 [0.880, 0.910] (+0.300, apart)"
-    loss = _table(page, "## Differences", "AUROC loss, `small`")
-    assert loss["gmia m=0"] == "0.030 [0.010, 0.040] (+0.010)", "intervals overlap"
-    assert "Paired differences" not in page
-    paired = _line("robust half", "verification_auc_difference.T1.gmia_m0.v1", -0.3, "matched")
-    page, _ = _write(tmp_path, [*SYSTEMS, *OURS, paired])
-    assert "| robust half | `verification_auc_difference.T1.gmia_m0.v1` | -0.300 [-0.320, -0.290] | 300 |" in page
-
-
 def test_each_switch_stands_against_ours_with_all(tmp_path):
     page, _ = _write(tmp_path, [*SYSTEMS, *OURS])
     section = "## What each part of ours does"
     assert list(_table(page, section, "T1 AUC")) == ["robust half", "robust half one encoder"]
-    assert _table(page, section, "T1 AUC")["robust half one encoder"] == "0.750 [0.730, 0.760] (+0.150, apart)"
+    assert _table(page, section, "T1 AUC")["robust half one encoder"] == (
+        "0.750 [0.730, 0.760] (+0.150 [0.128, 0.172], shown, unpaired)"
+    )
     assert _table(page, section, "seconds an image")["robust half"] == "**2.5 [2.48, 2.51]**"
     assert "KID" not in page[page.index(section) :].split("\n\n")[2]
     alone, _ = _write(tmp_path, [*SYSTEMS, *_headline("robust half", 0.6, 0.02, 0.5)])
@@ -122,7 +109,7 @@ def test_sections_without_lines_say_what_is_missing(tmp_path):
         "No ablation yet",
         "no system has `verification_auc_budget.T1.1_of_1.v1`",
         "no system has `cost_seconds_per_image.v1` or `cost_gflop_per_image.v1`",
-        "No lines of the Siamese attacker `snn` yet.",
+        "No lines of the Siamese attacker `snn`",
         "`prichexy_protocol_auc.v1`",
         "`privacy_filter_recall.<kind>.v1`",
         "rates of rejection",
@@ -188,14 +175,30 @@ def test_reidentification_stands_beside_what_was_published(tmp_path):
         _line("unchanged", "linkability_accuracy.inner.snn.v1", 0.93, "balanced"),
         _line("unchanged", "map_at_r.released_in_real.snn.v1", 0.67),
         _line("unchanged", "rank_1.released_in_real.snn.v1", 0.8),
-        _line("unchanged", "verification_auc_years.T1.worst.10_or_more.v1", 0.9, "matched", n_patients=12),
+        _line("unchanged", "map_at_r.released_in_real.retrieval.v1", 0.5),
+        _line("unchanged", "rank_1.released_in_real.retrieval.v1", 0.7),
+        _line("unchanged", "verification_auc_years.T1.snn.10_or_more.v1", 0.85, "matched", n_patients=11),
+        _line("unchanged", "verification_auc_years.T1.worst.5_to_10.v1", 0.9, "matched", n_patients=12),
     ]
     page, _ = _write(tmp_path, [*SYSTEMS, *lines])
     section = "## Patients found again"
     assert _table(page, section, "AUC (random negatives)") == {"unchanged": "0.980 [0.960, 0.990]"}
-    assert _table(page, section, "precision@1") == {"unchanged": "0.800 [0.780, 0.810]"}
-    assert _table(page, section, "10 or more") == {"unchanged": "0.900 [0.880, 0.910]"}
-    assert "Patients: 12." in page and "0.9748" in page and "Not the same data" in page
+    assert _table(page, section, "mAP@R") == {"unchanged": "0.500 [0.480, 0.510]"}
+    assert _table(page, section, "precision@1") == {"unchanged": "0.700 [0.680, 0.710]"}
+    assert _table(page, section, "precision@1, Siamese features") == {"unchanged": "0.800 [0.780, 0.810]"}
+    assert _table(page, section, "10 or more") == {"unchanged": "0.850 [0.830, 0.860]"}, "of the Siamese verifier"
+    assert "Patients: 11." in page and "Patients: 12." in page and "0.9748" in page and "Not the same data" in page
+    assert page.index("the Siamese verifier, matched negatives") < page.index("the worst attacker, matched negatives")
+    assert NO_NETWORK not in page and "No lines of the Siamese verifier by years" not in page
+
+
+def test_reidentification_says_what_there_are_no_lines_of(tmp_path):
+    page, _ = _write(tmp_path, SYSTEMS)
+    assert "No lines of the Siamese attacker `snn` or of the retrieval network yet." in page
+    page, _ = _write(tmp_path, [*SYSTEMS, _line("unchanged", "rank_1.released_in_real.snn.v1", 0.8)])
+    section = "## Patients found again"
+    assert _table(page, section, "precision@1, Siamese features") == {"unchanged": "0.800 [0.780, 0.810]"}
+    assert NO_NETWORK in page and "No lines of the Siamese verifier by years" in page
 
 
 def test_curves_and_bars_are_those_of_the_lines():
@@ -237,12 +240,6 @@ def test_counted_tables_leave_out_what_no_line_says():
     assert counted_table(systems, {"nothing": Figure("nothing.v1")}) == []
     assert signed(0.1) == "+0.100" and signed(-0.1) == "-0.100"
     assert [three_digits(x) for x in (1e-6, 0.01234, 999.4, 4490.2)] == ["1e-06", "0.0123", "999", "4,490"]
-
-
-def test_intervals_are_apart_where_they_share_nothing():
-    one, other, near = (_line("a", LOSS, value) for value in (0.1, 0.2, 0.12))
-    assert apart(one, other) and apart(other, one) and not apart(one, near)
-    assert not apart(one, replace(other, low=None)), "nothing is said without limits"
 
 
 def test_the_command_writes_the_pages_and_shows_coded_errors(tmp_path, capsys):
