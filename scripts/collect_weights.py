@@ -14,10 +14,11 @@ MAX_BYTES = 25_000_000  # a file of the model zoo; larger networks are stored in
 NAMES = ("identity", "utility", "aegan", "discriminator")
 SEEDS = ("", "_1", "_2")
 ATTACKERS = tuple(stem + seed for stem in ("arcface", "siamese") for seed in SEEDS)
-# Networks that compared systems are made of, but for those named above, and the folders of those with another name.
+# Networks that compared systems are made of or judged by, but for those named above, and the folders of those that have
+# another name.
 SYSTEMS = (
     "verifier", "identity_second", "generator", "generator_discriminator", "aegan_e", "prior", "prior_e",
-    "plan_identity", "prichexy", "privacy_net", "privacy_net_port", "latent_diffusion",
+    "plan_identity", "prichexy", "privacy_net", "privacy_net_port", "latent_diffusion", "retrieval",
 )  # fmt: skip
 TRAINED_IN = {"discriminator": "aegan", "generator_discriminator": "generator", "aegan_e": "e_training"}
 

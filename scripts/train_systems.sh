@@ -39,6 +39,8 @@ networks() {
         --patients#init_from bundle/models/identity.safetensors
     train prichexy train_confusion.yaml,profiles/cxr64_prichexy.yaml
     train privacy_net train_confusion.yaml,profiles/cxr64_privacy_net.yaml
+    # The retrieval network of Packhäuser et al., an attacker: real images of S and A, chosen on V2.
+    train retrieval train_identity.yaml,systems/retrieval.yaml,profiles/cxr64_retrieval.yaml
     train privacy_net_port train_confusion.yaml,profiles/cxr64_privacy_net_port.yaml
 }
 
@@ -51,4 +53,4 @@ generators &
 lane=$!
 networks
 wait "$lane"
-collect identity_second plan_identity prichexy privacy_net privacy_net_port latent_diffusion
+collect identity_second plan_identity prichexy privacy_net privacy_net_port latent_diffusion retrieval

@@ -5,10 +5,12 @@ weighing alike as there, and with patients weighing alike (``_patient``). The so
 gallery, so that another image of the person has to be found (threat model T1). What is found grows rarer with the
 gallery: the curves over its size are expectations over all galleries of that size. Each attacker ranks with the sign
 that finds more on V2: where identity is inverted, the farthest is the nearest. ``fusion`` ranks by the evidence of all.
+The retrieval network of that paper is an attacker of this attack alone: ``retrieval``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker
+from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.fused_retrieval import FusedSearch
 from gmia_monai.attacks.pool import AttackerPool
@@ -25,6 +28,8 @@ from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.retrieval import Identification, identify
+from gmia_monai.typing import PathLike
+from gmia_monai.weights import sha256_of
 
 __all__ = ["GALLERY_SIZES", "RetrievalAttack"]
 
@@ -33,6 +38,8 @@ _DIRECTIONS = ("released_in_real", "real_in_released")
 _FIGURES = ("rank_1", "rank_5", "map_at_r")
 _WEIGHINGS = {"": False, "_patient": True}
 _FUSION = "fusion"
+_NETWORK = "retrieval"
+_DIGITS = 8
 
 
 class RetrievalAttack:
@@ -42,6 +49,8 @@ class RetrievalAttack:
         attackers: those of them that embed images are used.
         seeds: seeds of the attackers; figures are means over them.
         n_boot: bootstrap resamples.
+        network: weights files of the retrieval network, one a seed; none: it takes no part.
+        device: where that network runs.
 
     Raises:
         UsageError: ``GM-U316`` without a seed.
@@ -49,8 +58,17 @@ class RetrievalAttack:
 
     name = "retrieval"
 
-    def __init__(self, attackers: AttackerPool, seeds: Sequence[int] = (0, 1, 2), n_boot: int = 500) -> None:
+    def __init__(
+        self,
+        attackers: AttackerPool,
+        seeds: Sequence[int] = (0, 1, 2),
+        n_boot: int = 500,
+        network: Sequence[PathLike] = (),
+        device: str = "cpu",
+    ) -> None:
         self.attackers = attackers
+        self.network = tuple(network)
+        self.device = device
         self.seeds = checked_seeds(seeds)
         self.n_boot = n_boot
         self._fitted: dict[str, list[EmbeddingAttacker]] = {}
@@ -58,6 +76,12 @@ class RetrievalAttack:
         self._knowledge: AttackerKnowledge | None = None
         self._best_on_choice: dict[str, str] = {}
         self._sign: dict[tuple[str, str], float] = {}
+
+    def own_facts(self, knowledge: AttackerKnowledge) -> str:
+        """Digits of the network's weights: with others the figures are others, those of other attacks are not."""
+        if not self.network:
+            return ""
+        return hashlib.sha256(" ".join(sha256_of(path) for path in self.network).encode()).hexdigest()[:_DIGITS]
 
     def fit(self, knowledge: AttackerKnowledge) -> None:
         """Fits the attackers; finds each one's sign and the one with the highest mAP@R on V2 for each direction, both
@@ -69,6 +93,8 @@ class RetrievalAttack:
         _refuse_single_images(knowledge.choice)
         self._knowledge = knowledge
         self._fitted = embedding_attackers(self.attackers, self.seeds, knowledge)
+        if self.network:
+            self._fitted[_NETWORK] = [self._searcher(seed, knowledge) for seed in self.seeds]
         self._fused.clear()
         if len(self._fitted) > 1:
             per_seed = zip(*self._fitted.values(), strict=True)
@@ -112,6 +138,11 @@ class RetrievalAttack:
                     worst = self._lines(tables, found, direction, "worst", context, extra)
             results += worst
         return results
+
+    def _searcher(self, seed: int, knowledge: AttackerKnowledge) -> EmbeddingAttacker:
+        attacker = TrainedAttacker(_NETWORK, self.network, self.device)
+        attacker.fit(knowledge, seed)
+        return attacker
 
     @property
     def _names(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gmia_monai.engines.aegan import AEGANTrainer
 from gmia_monai.engines.batches import AugmentedBatch, batch_as_target
+from gmia_monai.engines.blocks import PatientBlockSampler
 from gmia_monai.engines.datasets import (
     disjoint_roles,
     identity_datalist,
@@ -24,6 +25,7 @@ __all__ = [
     "AugmentedBatch",
     "EpochSampler",
     "GANTrainer",
+    "PatientBlockSampler",
     "PatientPairSampler",
     "UnitDataset",
     "batch_as_target",

@@ -12,7 +12,7 @@ from gmia_monai.weights import read_index
 __all__ = ["origin_notes"]
 
 _SYSTEM = ("aegan", "identity", "utility")
-_ATTACKERS = ("arcface", "siamese")
+_ATTACKERS = ("arcface", "siamese", "retrieval")
 
 
 def origin_notes(cohort: Cohort, role_of: Mapping[str, str], models_dir: PathLike | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from gmia_monai.handlers.generation import NegativeKID
 from gmia_monai.handlers.gradients import GradientHandler
 from gmia_monai.handlers.progress import ProgressLine
 from gmia_monai.handlers.reconstruction import ReconstructionPictures, quality_metrics
+from gmia_monai.handlers.retrieval import RetrievalMAP
 from gmia_monai.handlers.tracking import RunTracker
 from gmia_monai.handlers.verification import VerificationAUC
 
@@ -24,6 +25,7 @@ __all__ = [
     "ProgressLine",
     "ReconstructionPictures",
     "ResumableCheckpoint",
+    "RetrievalMAP",
     "RunTracker",
     "VerificationAUC",
     "quality_metrics",

@@ -11,6 +11,7 @@ from gmia_monai.losses.adversarial import (
 from gmia_monai.losses.classification import ArcFace, MaskedBCE, positive_weights
 from gmia_monai.losses.identity import cosine, identity_hinge
 from gmia_monai.losses.perceptual import LPIPS, CXRPerceptualLoss, make_perceptual_loss
+from gmia_monai.losses.retrieval import MemoryContrastive
 from gmia_monai.losses.style import crop_grams, local_style
 from gmia_monai.losses.utility import utility_drift
 from gmia_monai.losses.verification import PairBCE
@@ -20,6 +21,7 @@ __all__ = [
     "ArcFace",
     "CXRPerceptualLoss",
     "MaskedBCE",
+    "MemoryContrastive",
     "PairBCE",
     "PathLengthPenalty",
     "cosine",

@@ -16,6 +16,7 @@ from gmia_monai.networks.pretrained import (
     weights_hashes,
 )
 from gmia_monai.networks.prior import LatentPrior
+from gmia_monai.networks.retrieval import RetrievalNet
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.synthesis import SynthesisNetwork
 from gmia_monai.networks.utility import UtilityNet
@@ -28,6 +29,7 @@ __all__ = [
     "IdentityNet",
     "LatentPrior",
     "MappedGenerator",
+    "RetrievalNet",
     "SiameseVerifier",
     "SynthesisNetwork",
     "UtilityNet",

@@ -18,6 +18,7 @@ from gmia_monai.networks.image_translation import TranslationNet
 from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
 from gmia_monai.networks.patient_classifier import PatientClassifier
 from gmia_monai.networks.prior import LatentPrior
+from gmia_monai.networks.retrieval import RetrievalNet
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.networks.utility import UtilityNet
 from gmia_monai.typing import PathLike
@@ -44,6 +45,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "LatentPrior": LatentPrior,
     "MappedGenerator": MappedGenerator,
     "PatientClassifier": PatientClassifier,
+    "RetrievalNet": RetrievalNet,
     "SiameseVerifier": SiameseVerifier,
     "TranslationNet": TranslationNet,
     "UtilityNet": UtilityNet,

@@ -77,7 +77,7 @@ def _plain_rows(lines: Sequence[Result]) -> list[list[str]]:
 
 
 def _years(results: Sequence[Result], data: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    lines = _of(results, "verification_auc_years")
+    lines = [r for r in _of(results, "verification_auc_years") if ".worst." in r.name]
     if not lines:
         return None
     caption = "The worst attacker; band: 95 % interval."

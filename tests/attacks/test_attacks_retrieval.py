@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from attack_cohorts import flat, judged, knowledge, released
 from scipy.stats import norm
 
@@ -19,6 +20,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.metrics.intervals import patient_bootstrap
 from gmia_monai.metrics.results import RunContext
 from gmia_monai.metrics.retrieval import identify
+from gmia_monai.networks import RetrievalNet, UtilityNet, load_network, save_network
 
 CONTEXT = RunContext("x", "cxr64")
 DIRECTIONS = ("released_in_real", "real_in_released")
@@ -208,3 +210,52 @@ def test_several_attackers_find_more_together(direction):
     quiet = _table("noise", n_boot=300, near=_Noisy, far=_Turned)
     assert _silent(quiet[f"map_at_r.{direction}.fusion.v1"]) and _silent(quiet[f"rank_1.{direction}.fusion.v1"])
     assert f"map_at_r.{direction}.fusion.v1" not in _table("unchanged")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> str:
+    torch.manual_seed(0)
+    arguments = {"architecture": "small", "grid": 4, "squeezed": 8, "hidden": 16, "normalised": True}
+    path = tmp_path_factory.mktemp("weights") / "retrieval.safetensors"
+    save_network(path, RetrievalNet(**arguments), arguments)
+    return str(path)
+
+
+def test_the_retrieval_network_searches_by_distance(network):
+    pool = AttackerPool({"frozen": FrozenAttacker})
+    attack = RetrievalAttack(pool, (0, 1), 20, network=[network])
+    attack.fit(knowledge("unchanged"))
+    case = judged("unchanged")
+    table = {r.name: r for r in attack.score(case, CONTEXT)}
+    with torch.no_grad():
+        embeddings = load_network(network)(torch.from_numpy(case.real.pixels)).numpy().astype(np.float64)
+    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    patient = case.real.cohort.patient_index
+    line = table["rank_1.released_in_real.retrieval.v1"]
+    assert line.value == pytest.approx(np.mean(patient[distance.argmin(axis=1)] == patient), abs=0.02)
+    assert line.attacker == "retrieval" and line.extra["sign"] == 1.0
+    assert "map_at_r.real_in_released.retrieval.v1" in table
+    assert "map_at_r.released_in_real.fusion.v1" in table, "with it there are two"
+    without = _table("unchanged")
+    assert not any(".retrieval." in name for name in without) and set(without) < set(table)
+    frozen = "map_at_r.released_in_real.frozen.v1"
+    assert table[frozen].value == without[frozen].value
+
+
+def test_other_weights_of_the_network_are_another_attack(network, tmp_path):
+    pool = AttackerPool({"frozen": FrozenAttacker})
+    known = knowledge("unchanged")
+    arguments = {"architecture": "small", "grid": 1, "hidden": 8}
+    save_network(tmp_path / "other.safetensors", RetrievalNet(**arguments), arguments)
+    given = [(), [network], [network], [tmp_path / "other.safetensors"]]
+    facts = [RetrievalAttack(pool, network=weights).own_facts(known) for weights in given]
+    assert facts[0] == "" and facts[1] == facts[2] != facts[3] and len(facts[1]) == 8
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    arguments = {"n_findings": 2, "architecture": "small"}
+    save_network(tmp_path / "utility.safetensors", UtilityNet(**arguments), arguments)
+    attack = RetrievalAttack(AttackerPool({"frozen": FrozenAttacker}), network=[tmp_path / "utility.safetensors"])
+    with pytest.raises(UsageError, match="GM-U313"):
+        attack.fit(knowledge("unchanged"))

@@ -114,6 +114,12 @@ def models(manifest, tmp_path_factory) -> Path:
         *("train_identity.yaml", "systems/siamese.yaml", "profiles/cxr64_verifier.yaml"),
         **encoder,
     )
+    train(
+        "retrieval",
+        *("train_identity.yaml", "systems/retrieval.yaml", "profiles/cxr64_retrieval.yaml"),
+        **encoder,
+        **{"retrieval#grid": 2, "retrieval#hidden": 16},
+    )
     train("identity_second", "train_identity.yaml", "profiles/cxr64_identity_second.yaml", **encoder)
     train(
         "plan_identity",

@@ -252,7 +252,8 @@ PROFILES = sorted(p.name for p in (CONFIGS / "profiles").glob("*.yaml"))
 
 
 def _base_of(profile: str) -> str:
-    parts = dict.fromkeys(("identity", "attacker", "siamese", "verifier"), "train_identity.yaml") | {
+    of_identity = ("identity", "attacker", "siamese", "verifier", "retrieval")
+    parts = dict.fromkeys(of_identity, "train_identity.yaml") | {
         "utility": "train_utility.yaml",
         "evaluate": "evaluate.yaml",
         "benchmark": "benchmark.yaml",
@@ -268,6 +269,8 @@ def _base_of(profile: str) -> str:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profiles_only_set_what_the_config_knows(profile):
     base = ConfigParser.load_config_file(CONFIGS / _base_of(profile))
+    if "retrieval" in profile:  # some of its settings come with the network
+        base |= {"retrieval": ConfigParser.load_config_file(CONFIGS / "systems" / "retrieval.yaml")["retrieval"]}
     for key, value in ConfigParser.load_config_file(CONFIGS / "profiles" / profile).items():
         if key.startswith("+"):
             assert value.keys() <= base[key[1:]].keys(), profile

@@ -1,13 +1,15 @@
-"""Attackers trained on real radiographs of S and A: the ArcFace encoder and the Siamese verifier.
+"""Attackers trained on real radiographs of S and A: the ArcFace encoder, the Siamese verifier, the retrieval network.
 
-Both are trained by ``bundle/configs/train_identity.yaml`` (``profiles/cxr64_attacker.yaml``, ``systems/siamese.yaml``),
-which resumes, validates on V2 and leaves a weights file; here the file is read. ArcFace: Deng et al., CVPR 2019.
-Siamese: Packhäuser et al., Scientific Reports 12:14851, 2022.
+All are trained by ``bundle/configs/train_identity.yaml`` (``profiles/cxr64_attacker.yaml``, ``systems/siamese.yaml``,
+``systems/retrieval.yaml``), which resumes, validates on V2 and leaves a weights file; here the file is read. ArcFace:
+Deng et al., CVPR 2019. Siamese and retrieval: Packhäuser et al., Scientific Reports 12:14851, 2022.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from torch import nn
 
 from gmia_monai.attacks.attackers.base import EmbeddingAttacker, cosine_score
 from gmia_monai.attacks.attackers.embedder import NetworkEmbedder
@@ -15,6 +17,7 @@ from gmia_monai.attacks.base import AttackerKnowledge
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.networks.pretrained import load_network
+from gmia_monai.networks.retrieval import RetrievalNet
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.typing import PathLike
 
@@ -31,19 +34,23 @@ def load_attacker_network(paths: Sequence[PathLike], seed: int) -> IdentityNet |
     Raises:
         UsageError: ``GM-U313`` without a file, or for one that holds another kind of network.
     """
-    if not paths:
-        raise UsageError("GM-U313", "no weights of this attacker", next_step="train it, or leave the attacker out")
-    network = load_network(paths[seed % len(paths)])
+    network = _of_seed(paths, seed)
     if not isinstance(network, IdentityNet | SiameseVerifier):
         raise UsageError("GM-U313", "not the weights of an attacker", got=type(network).__name__)
     return network
+
+
+def _of_seed(paths: Sequence[PathLike], seed: int) -> nn.Module:
+    if not paths:
+        raise UsageError("GM-U313", "no weights of this attacker", next_step="train it, or leave the attacker out")
+    return load_network(paths[seed % len(paths)])
 
 
 class TrainedAttacker(EmbeddingAttacker):
     """Compares images by a network that has only seen real radiographs.
 
     Args:
-        name: ``arcface`` or ``snn``.
+        name: ``arcface``, ``snn`` or ``retrieval``.
         weights: weights files, one a seed.
         device: where the network runs.
     """
@@ -59,6 +66,11 @@ class TrainedAttacker(EmbeddingAttacker):
         Raises:
             UsageError: ``GM-U313``.
         """
-        network = load_attacker_network(self.weights, seed)
-        self.compare = network.compare if isinstance(network, SiameseVerifier) else cosine_score
+        network = _of_seed(self.weights, seed)
+        if isinstance(network, RetrievalNet | SiameseVerifier):
+            self.compare = network.compare
+        elif isinstance(network, IdentityNet):
+            self.compare = cosine_score
+        else:
+            raise UsageError("GM-U313", "not the weights of an attacker", got=type(network).__name__)
         self.use(NetworkEmbedder(network, device=self.device))
