@@ -25,7 +25,7 @@ from gmia_monai.metrics.limits import Interval, wilson_interval
 from gmia_monai.metrics.results import Result, RunContext
 from gmia_monai.metrics.verification import SortedScores
 
-__all__ = ["Breakdown", "PatientRisk", "ScoredPairs", "breakdown", "patient_risk"]
+__all__ = ["Breakdown", "PatientRisk", "ScoredPairs", "breakdown", "patient_risk", "years_breakdown"]
 
 YEARS = (1.0, 2.0, 5.0, 10.0)
 _YEAR_NAMES = ("under_1", "1_to_2", "2_to_5", "5_to_10", "10_or_more")
@@ -157,13 +157,36 @@ def breakdown(
     return Breakdown(lines.results, years, curve)
 
 
+def years_breakdown(
+    cohort: Cohort,
+    threat: str,
+    attacker: str,
+    scored: ScoredPairs,
+    n_boot: int,
+    context: RunContext,
+    extra: Mapping[str, object],
+) -> list[Result]:
+    """Lines ``verification_auc_years.<threat>.<attacker>.<part>.v1`` of an attacker of this name; arguments as those of
+    :func:`breakdown`, whose lines are of the worst one."""
+    lines = _Lines(cohort, threat, n_boot, context, extra, attacker)
+    _years(lines, scored)
+    return lines.results
+
+
 class _Lines:
     """Makes the lines of one breakdown."""
 
     def __init__(
-        self, cohort: Cohort, threat: str, n_boot: int, context: RunContext, extra: Mapping[str, object]
+        self,
+        cohort: Cohort,
+        threat: str,
+        n_boot: int,
+        context: RunContext,
+        extra: Mapping[str, object],
+        attacker: str = "worst",
     ) -> None:
         self.cohort, self.threat, self.n_boot, self.context, self.extra = cohort, threat, n_boot, context, extra
+        self.attacker = attacker
         self.results: list[Result] = []
 
     def auc(self, figure: str, part: str, scored: ScoredPairs, kept: Bool[np.ndarray, "n"]) -> Interval:
@@ -188,12 +211,12 @@ class _Lines:
         """A line."""
         self.results.append(
             self.context.result(
-                f"{figure}.{self.threat}.worst.{part}.v1",
+                f"{figure}.{self.threat}.{self.attacker}.{part}.v1",
                 value,
                 n_patients=n_patients,
                 n_images=n_images,
                 negatives="matched",
-                attacker="worst",
+                attacker=self.attacker,
                 extra={**self.extra, **extra},
             )
         )

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
-from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown
+from gmia_monai.attacks.breakdown import Breakdown, ScoredPairs, breakdown, years_breakdown
 from gmia_monai.attacks.folds import CrossFitted
 from gmia_monai.attacks.likelihood import LikelihoodRatio
 from gmia_monai.attacks.pool import AttackerPool
@@ -44,6 +44,7 @@ _NEGATIVES = (_CHOSEN_ON, "random")
 _log = logging.getLogger(__name__)
 FLOOR = "metadata"
 _BROKEN_DOWN = "T1"
+_BY_YEARS = "snn"  # whose AUC against years Packhäuser et al. show
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class VerificationAttack:
             _log.info("%s with %s negatives: %d attackers scored", threat, negatives, len(self._names()))
         if self._of_pixels() and any(threat == _BROKEN_DOWN for _, threat, _ in self.scores):
             self._breakdown = self._broken_down(judged, context)
-            results += self._breakdown.results
+            results += [*self._breakdown.results, *self._by_years(judged, context)]
         return results
 
     def figure_data(self) -> dict[str, np.ndarray]:
@@ -264,6 +265,17 @@ class VerificationAttack:
             context,
             {"attacker": name, "variant": variant, "attacker_seeds": list(self.seeds)},
         )
+
+    def _by_years(self, judged: Judged, context: RunContext) -> list[Result]:
+        """The Siamese verifier's own AUC by years."""
+        key = (_BY_YEARS, _BROKEN_DOWN, _CHOSEN_ON)
+        if key not in self.scores:
+            return []
+        pairs, scores = self.scores[key]
+        signs = [chosen.sign for chosen in self._of_seeds(*key)]
+        scored = ScoredPairs(pairs, [sign * of_seed for sign, of_seed in zip(signs, scores, strict=True)])
+        extra = {"signs": signs, "attacker_seeds": list(self.seeds)}
+        return years_breakdown(judged.real.cohort, _BROKEN_DOWN, _BY_YEARS, scored, self.n_boot, context, extra)
 
     def _line(
         self,

@@ -357,7 +357,7 @@ class _Worker:
     def _mark(self, entry: SystemEntry, system: Anonymizer, names: Sequence[str] | None) -> str:
         """Hash of all that decides the lines of a system."""
         plan, judged = self.plan, self.plan.judgement
-        weights = [path for stem in ("arcface", "siamese") for path in attacker_weights(judged.models_dir, stem)]
+        weights = [p for stem in ("arcface", "siamese", "retrieval") for p in attacker_weights(judged.models_dir, stem)]
         used = {*(path.stem for path in weights), "identity", "utility"}
         hashes = {name: found for name, found in weight_hashes(judged.models_dir).items() if name in used}
         suite = [judged.attackers, judged.seeds, judged.roles, judged.refit, judged.train_steps, judged.n_boot]

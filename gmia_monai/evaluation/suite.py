@@ -106,7 +106,7 @@ def make_attacks(
         n_boot: bootstrap resamples of each interval.
         device: where networks run.
         store_dir: folder for refitted networks; None: in memory.
-        models_dir: weights of the system, for the diagnostic network in its loss.
+        models_dir: weights of the system, for the diagnostic network in its loss, and of the retrieval network.
         utility_seeds: seeds of the classifiers that learn from the release.
         cache_dir: folder of what these classifiers said, shared by all releases.
 
@@ -128,7 +128,9 @@ def make_attacks(
     classifiers = {"seeds": utility_seeds, "n_boot": n_boot, "device": device}
     makers: dict[str, Callable[[], Attack]] = {
         "verification": lambda: VerificationAttack(pool, **over_seeds),
-        "retrieval": lambda: RetrievalAttack(pool, **over_seeds),
+        "retrieval": lambda: RetrievalAttack(
+            pool, **over_seeds, network=attacker_weights(models_dir, "retrieval"), device=device
+        ),
         "linkability": lambda: LinkabilityAttack(pool, **over_seeds),
         "singling_out": lambda: SinglingOutAttack(pool, **over_seeds),
         "presence": lambda: PresenceAttack(pool, **over_seeds),

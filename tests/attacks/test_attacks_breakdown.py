@@ -167,3 +167,25 @@ def test_verification_breaks_its_headline_down():
     data = attack.figure_data()
     assert data["years/T1/worst"].shape == (4, 2) and data["patient_risk/T1/worst"].shape == (2, 24)
     assert (np.diff(data["patient_risk/T1/worst"], axis=1) >= 0).all()
+
+
+class _Siamese(FrozenAttacker):
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "snn"
+
+
+def test_the_siamese_verifier_has_years_of_its_own():
+    attack = VerificationAttack(AttackerPool({"snn": _Siamese, "frozen": FrozenAttacker}), (0,), ("T1",), n_boot=10)
+    attack.fit(knowledge("negative"))
+    lines = {r.name.removesuffix(".v1"): r for r in attack.score(judged("negative"), CONTEXT)}
+    worst = {n: r for n, r in lines.items() if n.startswith("verification_auc_years.T1.worst")}
+    assert worst and any(line.value is not None for line in worst.values())
+    for name, line in worst.items():
+        own = lines[name.replace("worst", "snn")]
+        assert own.attacker == "snn" and own.negatives == "matched" and own.extra["signs"] == [-1.0]
+        assert own.value is None or own.value > 0.9, "turned by its sign on V2"
+        assert own.extra["n_positive_pairs"] == line.extra["n_positive_pairs"]
+    alone = VerificationAttack(AttackerPool({"frozen": FrozenAttacker}), (0,), ("T1",), n_boot=10)
+    alone.fit(knowledge("negative"))
+    assert not any(".snn." in r.name for r in alone.score(judged("negative"), CONTEXT))

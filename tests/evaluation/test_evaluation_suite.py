@@ -28,7 +28,7 @@ from gmia_monai.evaluation.command import Judgement, evaluate_anonymizer, evalua
 from gmia_monai.evaluation.read import read_real, read_release
 from gmia_monai.evaluation.suite import PROBES, attack_fingerprint, member_fingerprints
 from gmia_monai.metrics.results import RunContext, read_results
-from gmia_monai.networks import IdentityNet, UtilityNet, save_network
+from gmia_monai.networks import IdentityNet, RetrievalNet, UtilityNet, save_network
 from gmia_monai.report.evaluation import report_handlers
 
 CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "evaluate.yaml"
@@ -377,3 +377,12 @@ def test_patients_of_one_image_each_cost_what_needs_two_and_nothing_else(case, c
     assert "hidden_rate.T2.frozen.v1" in found["singling_out"]
     assert not [name for of in found.values() for name in of if "adaptive_released" in name]
     assert caplog.text.count("attacker adaptive_released, seed 0, is left out: too few patients on both sides") == 1
+
+
+def test_the_retrieval_network_of_the_folder_searches(case, tmp_path):
+    found = make_case(read_manifest(case / "real" / "manifest.csv"), Unchanged(), SIZE)
+    path = tmp_path / "retrieval.safetensors"
+    without = suite.make_attacks(found, ["retrieval"], ["frozen"], models_dir=tmp_path)["retrieval"]
+    save_network(path, RetrievalNet("small", grid=1, hidden=8), {"architecture": "small", "grid": 1, "hidden": 8})
+    attack = suite.make_attacks(found, ["retrieval"], ["frozen"], models_dir=tmp_path)["retrieval"]
+    assert without.network == () and attack.network == (path,)
