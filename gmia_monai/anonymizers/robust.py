@@ -9,7 +9,8 @@ themselves (:meth:`Robust.anonymize_batch` has no records, and guesses the findi
 ``start`` set to ``own`` or ``neighbours``, and weights for identity, features and logits of the source, it is the
 optimisation of GMIA with each of our additions as a switch, which the ablation compares. A ``refiner`` may go over the
 images at last: they are brought part of the way into the noise of a latent diffusion and denoised from there given the
-findings (SDEdit; Meng et al., ICLR 2022), which gives them the texture that the decoder of the auto-encoder lacks.
+findings (SDEdit; Meng et al., ICLR 2022), which gives them the texture that the decoder of the auto-encoder lacks; what
+it changes beyond ``detail_px`` is taken back, for the findings lie there.
 
 The seed is part of the secret: who knows it, and what the record says, can make the release again.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +35,7 @@ from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
 from gmia_monai.inferers.latent_editing import Term, edit_latents
 from gmia_monai.losses.editing import EnsembleIdentity, Near, Realism, view_parameters
+from gmia_monai.networks.deformation import gaussian_blur, gaussian_taps
 from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.networks.siamese import SiameseVerifier
 from gmia_monai.typing import PathLike
@@ -77,6 +80,8 @@ class Robust(ImageAnonymizer):
         strength: share of the noise levels that the refiner goes through, in [0, 1].
         guidance: weight of the findings in it.
         refine_steps: steps that all its noise levels would take.
+        detail_px: standard deviation of the Gaussian, in pixels, whose part of the refiner's change is taken back; 0
+            leaves the whole change.
         device: where networks run.
         unit_size: images worked on together.
 
@@ -114,6 +119,7 @@ class Robust(ImageAnonymizer):
         strength: float = 0.4,
         guidance: float = 1.0,
         refine_steps: int = 25,
+        detail_px: float = 2.0,
         device: str = "cpu",
         unit_size: int = 64,
     ) -> None:
@@ -140,8 +146,10 @@ class Robust(ImageAnonymizer):
         words = ", ".join(f"{key} {value:g}" for key, value in weights.items() if value > 0) or "nothing"
         description = f"start {start}; Adam, learning rate {lr:g}, {steps} steps; weights: {words}"
         if refiner is not None:
-            shown |= {"strength": strength, "guidance": guidance, "refine_steps": refine_steps}
-            description += f"; refined from {strength:g} of the noise levels, guidance {guidance:g}"
+            shown |= {"strength": strength, "guidance": guidance, "refine_steps": refine_steps, "detail_px": detail_px}
+            description += (
+                f"; refined from {strength:g} of the noise levels, guidance {guidance:g}, below {detail_px:g} px"
+            )
         super().__init__(label, fingerprint, policy, unit_size, True, shown, description)
         self.autoencoder = autoencoder.to(device)
         self.utility, self.prior = utility.to(device), prior.to(device)
@@ -150,6 +158,7 @@ class Robust(ImageAnonymizer):
         self.neighbours = neighbours
         self.refiner = refiner
         self.strength, self.guidance, self.refine_steps = strength, guidance, refine_steps
+        self.detail_px = detail_px
         self.weights = weights
         self.start, self.k, self.temperature, self.emphasis = start, k, temperature, emphasis
         self.two_sided, self.views = two_sided, views
@@ -279,7 +288,11 @@ class Robust(ImageAnonymizer):
         labels = torch.stack(columns, dim=1)
         # Not the seeds of the draw: the noise of one must not tell that of the other.
         other = [seed ^ 0x5EED for seed in seeds]
-        return self.refiner.redraw(images, self.strength, other, labels, self.guidance, self.refine_steps)
+        refined = self.refiner.redraw(images, self.strength, other, labels, self.guidance, self.refine_steps)
+        if self.detail_px > 0:
+            taps = gaussian_taps(2 * math.ceil(3.0 * self.detail_px) + 1, self.detail_px)
+            refined = refined + gaussian_blur(images - refined, taps, "replicate")
+        return refined.clamp(0.0, 1.0)
 
     def _terms(
         self, images: Tensor, seeds: list[int], known: Tensor, own: Tensor

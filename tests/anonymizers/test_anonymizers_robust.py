@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from attack_cohorts import real_images
+from scipy.ndimage import gaussian_filter
 from tiny_bundle import save_tiny
 
 from gmia_monai.anonymizers.robust import Robust
@@ -114,9 +115,11 @@ def test_emphasis_parts_the_logits_of_findings(models, real):
     assert not np.array_equal(_pixels(system, real), _pixels(Robust.from_weights(models), real))
 
 
-def test_the_refiner_redraws_the_moved_images_with_their_findings(models, real):
+@pytest.mark.parametrize("detail_px", [0.0, 1.5])
+def test_the_refiner_redraws_the_moved_images_and_keeps_what_is_coarse(models, real, detail_px):
     plain = Robust.from_weights(models, steps=2)
-    refined = Robust.from_weights(models, steps=2, refiner="latent_diffusion", strength=0.5, refine_steps=4)
+    how = {"refiner": "latent_diffusion", "strength": 0.5, "refine_steps": 4, "detail_px": detail_px}
+    refined = Robust.from_weights(models, steps=2, **how)
     release = refined.anonymize(real)
     network = load_recorded(models, "latent_diffusion")
     seeds = [seed ^ 0x5EED for seed in refined.seeds_of(real, 0)]
@@ -124,8 +127,15 @@ def test_the_refiner_redraws_the_moved_images_with_their_findings(models, real):
     labels = torch.cat([torch.full_like(effusion, torch.nan), effusion], dim=1)  # nobody looked for nodules
     with torch.no_grad():
         moved, _ = plain.anonymize_known(torch.from_numpy(real.pixels), plain.seeds_of(real, 0), plain.known_of(real))
-        expected = network.redraw(moved, 0.5, seeds, labels, 1.0, 4)
-    assert np.abs(release.pixels - expected.numpy()).max() <= 0.5 / 255 + 1e-6
+        expected = network.redraw(moved, 0.5, seeds, labels, 1.0, 4).numpy()
+    assert np.abs(expected - moved.numpy()).max() > 0.05
+    if detail_px:
+
+        def coarse(x):
+            return gaussian_filter(x, (0, 0, detail_px, detail_px), mode="nearest", radius=(0, 0, 5, 5))
+
+        expected = np.clip(expected - coarse(expected) + coarse(moved.numpy()), 0, 1)
+    assert np.abs(release.pixels - expected).max() <= 0.5 / 255 + 1e-5
     assert "refined from 0.5" in refined.description
     other = RealImages(real.cohort, np.random.default_rng(0).random(real.pixels.shape, dtype=np.float32))
     assert np.array_equal(release.pixels, _pixels(refined, other)), "no pixel enters here either"
