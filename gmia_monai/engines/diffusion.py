@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from monai.data import Dataset
-from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import DiffusionInferer
 from monai.losses import PatchAdversarialLoss
@@ -24,6 +23,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from gmia_monai.engines.finish import start_from
+from gmia_monai.engines.guarded import GuardedTrainer
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
 from gmia_monai.typing import PathLike
@@ -105,7 +105,7 @@ def kl_divergence(mean: Float[Tensor, "b c h w"], sd: Float[Tensor, "b c h w"]) 
     return 0.5 * terms.sum(dim=(1, 2, 3)).mean()
 
 
-class LatentDiffusionTrainer(Trainer):
+class LatentDiffusionTrainer(GuardedTrainer):
     """Trains one stage of a :class:`LatentDiffusionNet`.
 
     The output of an iteration holds ``loss``; in the first stage also ``pixel_loss``, ``perceptual_loss``, ``kl_loss``,
@@ -128,10 +128,9 @@ class LatentDiffusionTrainer(Trainer):
         adversarial_weight: weight of the adversarial term (least squares).
         adversarial_start: iterations before it starts.
         condition_dropout: share of images whose findings are withheld.
-        epoch_length: iterations an epoch; the length of the loader if None.
-        amp: bfloat16 autocast.
-        train_handlers: MONAI or Ignite handlers.
         augmentation: takes and gives ``[b, 1, h, w]``; None: images as they are.
+        shared: ``epoch_length``, ``amp`` and ``train_handlers`` of
+            :class:`gmia_monai.engines.guarded.GuardedTrainer`.
     """
 
     def __init__(
@@ -150,20 +149,10 @@ class LatentDiffusionTrainer(Trainer):
         adversarial_weight: float = 0.0,
         adversarial_start: int = 0,
         condition_dropout: float = 0.1,
-        epoch_length: int | None = None,
-        amp: bool = False,
-        train_handlers: Sequence | None = None,
         augmentation: Callable[[Tensor], Tensor] | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            data_loader=train_data_loader,
-            epoch_length=epoch_length,
-            handlers=train_handlers,
-            decollate=False,
-        )
-        self.amp = amp  # bfloat16 needs none of the gradient scaling that MONAI would set up
+        super().__init__(device, max_epochs, train_data_loader, **shared)
         self.network = network
         self.optimizer = optimizer
         self.stage = stage
@@ -179,9 +168,6 @@ class LatentDiffusionTrainer(Trainer):
         self._adversarial = PatchAdversarialLoss(criterion="least_squares")
         self._scheduler = network.training_scheduler()
         self._inferer = DiffusionInferer(self._scheduler)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.state.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
     def _images(self, batch: Mapping[str, Tensor]) -> Tensor:
         image = batch["image"].to(self.state.device)

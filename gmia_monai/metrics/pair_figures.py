@@ -129,7 +129,9 @@ class PlacedCurve:
 
 
 class CalibrationBins:
-    """The calibration error of :func:`gmia_monai.attacks.likelihood.expected_calibration_error`, as fast.
+    """Mean gap between what is predicted and what is true, over bins of the prediction (Guo et al., ICML 2017, eq. 5).
+
+    Both kinds of pairs are brought to equal weight.
 
     Args:
         probability: P(same person) of each pair at even odds.

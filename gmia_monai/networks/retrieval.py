@@ -32,8 +32,8 @@ class RetrievalNet(nn.Module):
         squeezed: channels that are left of them; 100 in the paper.
         hidden: length of the hidden layer; 2048 in the paper.
         dropout: probabilities of dropping an input of the hidden and of the last layer.
-        normalised: give embeddings unit length. Not so in the paper; but a trunk without pre-training learned little
-            while a step could change all lengths.
+        normalised: give embeddings unit length, so that no step changes all distances at once; not so in the paper,
+            whose trunk is pre-trained.
 
     Raises:
         UsageError: ``GM-U017`` for another architecture.

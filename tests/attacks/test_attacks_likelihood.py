@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from calibration_error import expected_calibration_error
 from scipy.stats import norm
 
-from gmia_monai.attacks.likelihood import LikelihoodRatio, expected_calibration_error
+from gmia_monai.attacks.likelihood import LikelihoodRatio
 from gmia_monai.errors import UsageError
 from gmia_monai.metrics.verification import roc_auc
 

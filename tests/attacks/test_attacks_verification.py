@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from attack_cohorts import flat, judged, knowledge, real_images, released
 from attack_controls import is_silent, shuffled
+from calibration_error import expected_calibration_error
 
 from gmia_monai.attacks import AttackerKnowledge
 from gmia_monai.attacks.attackers import make_attackers
 from gmia_monai.attacks.attackers.frozen import FrozenAttacker
 from gmia_monai.attacks.attackers.metadata import MetadataAttacker, pair_facts
 from gmia_monai.attacks.base import Judged, TooLittleDataError
-from gmia_monai.attacks.likelihood import expected_calibration_error
 from gmia_monai.attacks.pool import AttackerPool
 from gmia_monai.attacks.verification import VerificationAttack
 from gmia_monai.data.release import RealImages

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from calibration_error import expected_calibration_error
 
-from gmia_monai.attacks.likelihood import expected_calibration_error
 from gmia_monai.metrics.pair_figures import CalibrationBins, PairSplit, PlacedPairs
 from gmia_monai.metrics.verification import SortedScores
 
