@@ -98,6 +98,12 @@ def test_the_benchmark_of_augmentation_reports_a_ratio(capsys):
     assert line["ratio"] == pytest.approx(line["monai_ms"] / line["batch_ms"])
 
 
+def test_the_benchmark_of_prelu_reports_a_ratio(capsys):
+    assert _script("benchmark_prelu").main(["--batch_size", "2", "--image_size", "8", "--repeats", "1"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["ratio"] == pytest.approx(line["torch_ms"] / line["ours_ms"])
+
+
 def test_attackers_of_several_seeds_are_collected_under_their_own_names(tmp_path):
     collect = _script("collect_weights")
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.layers import at_least_float32
+from gmia_monai.networks.prelu import PReLU
 from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
 
 __all__ = ["IDENTITY_ARCHITECTURES", "IdentityNet", "iresnet_trunk"]
@@ -37,7 +38,7 @@ class _Block(nn.Module):
             nn.BatchNorm2d(in_channels),
             nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
-            nn.PReLU(out_channels),
+            PReLU(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -54,7 +55,7 @@ class _Block(nn.Module):
 def iresnet_trunk(architecture: str) -> tuple[nn.Sequential, int]:
     """The convolutional part of an IResNet of :data:`IDENTITY_ARCHITECTURES`, and its number of channels."""
     stem, stem_stride, widths, depths = _IRESNETS[architecture]
-    layers: list[nn.Module] = [nn.Conv2d(1, stem, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)]
+    layers: list[nn.Module] = [nn.Conv2d(1, stem, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(stem), PReLU(stem)]
     channels = stem
     for width, depth in zip(widths, depths, strict=True):
         for i in range(depth):
