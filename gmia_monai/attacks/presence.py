@@ -32,6 +32,7 @@ from gmia_monai.attacks.seeds import checked_seeds, embedding_attackers
 from gmia_monai.attacks.weighing import LogOdds
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
+from gmia_monai.metrics.differences import Replicates, draws_of
 from gmia_monai.metrics.intervals import intervals_over_seeds, patient_counts
 from gmia_monai.metrics.limits import Interval
 from gmia_monai.metrics.results import Result, RunContext
@@ -155,7 +156,7 @@ class PresenceAttack:
         worst = self._worst()
         results = []
         for key, scores in found.items():
-            intervals = self._intervals(scores, case.member, context)
+            intervals, replicates = self._intervals(scores, case, context)
             extra: dict[str, object] = {"n_seeds": len(self.seeds)}
             if key in self._chosen:
                 name, statistic = key
@@ -174,7 +175,10 @@ class PresenceAttack:
             results += _lines(intervals, case, label, name, context, extra)
             if key == worst:
                 extra = extra | {"attacker": name, "statistic": statistic}
-                results += _lines(intervals, case, "worst", "worst", context, extra)
+                worst_lines = _lines(intervals, case, "worst", "worst", context, extra)
+                if context.keep is not None:
+                    context.keep(worst_lines[0], replicates)
+                results += worst_lines
         return results
 
     @property
@@ -230,9 +234,10 @@ class PresenceAttack:
         return {key: _mean_auc(scores, case.member) for key, scores in found.items()}
 
     def _intervals(
-        self, scores: Sequence[Float[np.ndarray, "p"]], member: Bool[np.ndarray, "p"], context: RunContext
-    ) -> dict[str, Interval]:
-        """Means over seeds of the figures that the number of non-members allows."""
+        self, scores: Sequence[Float[np.ndarray, "p"]], case: PresenceCase, context: RunContext
+    ) -> tuple[dict[str, Interval], Replicates]:
+        """Means over seeds of the figures that the number of non-members allows, the AUC first; its replicates."""
+        member = case.member
         measured = SortedScores(scores[0], member).tar_at_far(_FALSE_POSITIVES).reason is None
         counts = patient_counts(len(member), self.n_boot, context.seed)
         known: list[tuple[np.ndarray, np.ndarray]] = []
@@ -245,7 +250,7 @@ class PresenceAttack:
         intervals = {"presence_auc": intervals_over_seeds(found[..., :1], fewer)[0]}
         if measured:
             intervals["presence_tpr_at_fpr_1pct"] = intervals_over_seeds(found[..., 1:], n_members)[0]
-        return intervals
+        return intervals, Replicates(found[..., 0], fewer, draws_of(case.patients, context.seed), self.seeds)
 
 
 class _Fused:

@@ -17,6 +17,7 @@ from gmia_monai.attacks.presence_cases import presence_case
 from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.errors import UsageError
+from gmia_monai.metrics.differences import paired_difference, share_draws
 from gmia_monai.metrics.intervals import patient_bootstrap_figures
 from gmia_monai.metrics.limits import wilson_interval
 from gmia_monai.metrics.results import RunContext
@@ -321,16 +322,30 @@ class _Blind(FrozenAttacker):
         )
 
 
+def test_what_is_kept_of_the_worst_makes_differences_of_systems():
+    kept = []
+    for system in ("unchanged", "noise"):
+        attack = PresenceAttack(AttackerPool({"frozen": FrozenAttacker}), (0, 1), 40)
+        attack.fit(knowledge(system))
+        attack.score(judged(system), RunContext("x", "p", keep=lambda line, found: kept.append((line, found))))
+    (first, one), (second, other) = kept
+    assert first.name == second.name == "presence_auc.worst.v1"
+    assert one.value == pytest.approx(first.value, abs=1e-5) and one.found.shape == (41, 2)
+    assert share_draws(one, other) and paired_difference(one, other).low > 0
+
+
 def test_limits_rest_on_the_class_with_few_patients():
     """With few members among many patients the figures are known badly, however many strangers there are."""
     rng = np.random.default_rng(0)
     attack = PresenceAttack(AttackerPool({"frozen": FrozenAttacker}), (0,), 200)
     member = np.arange(2010) < 10
     scores = np.where(member, 10.0, rng.standard_normal(2010))
-    found = attack._intervals([scores], member, RunContext("x", "p"))
+    asked = replace(presence_case(judged("noise")), patients=tuple(map(str, range(2010))), member=member)
+    found, kept = attack._intervals([scores], asked, RunContext("x", "p"))
+    assert kept.n_patients == 10
     rate = found["presence_tpr_at_fpr_1pct"]
     assert rate.value == 1.0 and rate.low == pytest.approx(wilson_interval(10, 10).low, abs=1e-3)
     # an AUC rests on the smaller class, whichever it is
     assert found["presence_auc"].low == pytest.approx(wilson_interval(10, 10).low, abs=1e-3)
-    turned = attack._intervals([-scores], ~member, RunContext("x", "p"))["presence_auc"]
+    turned = attack._intervals([-scores], replace(asked, member=~member), RunContext("x", "p"))[0]["presence_auc"]
     assert turned.value == 1.0 and turned.low == pytest.approx(found["presence_auc"].low)
