@@ -33,7 +33,7 @@ from gmia_monai.errors import (
 )
 
 PACKAGE = Path(errors.__file__).parent
-PATTERN = re.compile(r"GM-[UMDWR]\d{3}")
+PATTERN = re.compile(r"GM-[UMDWRH]\d{3}")  # H: why an instance is held, raised by nobody
 LETTER = {"UsageError": "U", "ManifestError": "M", "InputError": "D", "IntegrityError": "W", "ResourceError": "R"}
 
 # Codes that more than one room raises, because the same fault can be met in each.
