@@ -37,6 +37,12 @@ _COSTS = {
     "GFLOP an image": "cost_gflop_per_image.v1",
 }
 _PARTS_OF_A = (8, 4, 2, 1)
+# Drawn by scripts/draw_systems.py, of sources that are no real radiographs.
+_SHEETS = {
+    "contact_sheet_systems.png": "The same sources through every system",
+    "figure_2_reconstructions.png": "Reconstructions by co-training and by E-training (figure 2 of GMIA)",
+    "figure_3_losses.png": "What each loss of GMIA changes (figure 3 of GMIA)",
+}
 
 
 def write_benchmark_pages(
@@ -79,7 +85,8 @@ def write_benchmark_pages(
     folder = Path(docs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(systems)
-    text = _page(systems, set(pictures), command, differences, reference)
+    sheets = {name for name in _SHEETS if (folder / name).is_file()}
+    text = _page(systems, {*pictures, *sheets}, command, differences, reference)
     for old in folder.glob("benchmark_*.svg"):
         if old.name not in pictures:
             old.unlink()
@@ -159,6 +166,7 @@ def _page(
         parts += frontier_parts(systems, attack, {a: file for a, file in named.items() if file in files})
     budget = "benchmark_budget.svg"
     parts += [
+        *_sheet_parts(files),
         *overview_parts(systems),
         *difference_parts(systems, differences, reference),
         *ablation_parts(systems, differences),
@@ -169,6 +177,13 @@ def _page(
         *how_parts(systems),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sheet_parts(files: set[str]) -> list[str]:
+    """The sheets that have been drawn; nothing where none has."""
+    shown = [f"{title}:\n\n![{title}]({name})" for name, title in _SHEETS.items() if name in files]
+    about = "Sources are synthesised or drawn, no real radiograph is shown (`scripts/draw_systems.py`)."
+    return ["## What releases look like", about, *shown] if shown else []
 
 
 def _cost_parts(systems: Mapping[str, System], drawn: bool) -> list[str]:

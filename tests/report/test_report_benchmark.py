@@ -142,6 +142,15 @@ def test_old_pictures_go_when_their_lines_do(tmp_path):
     assert left == ["benchmark_frontier_presence_small.svg", "benchmark_frontier_t1_small.svg", "other.svg"]
 
 
+def test_sheets_that_were_drawn_are_shown_and_stay(tmp_path):
+    page, _ = _write(tmp_path, SYSTEMS)
+    assert "What releases look like" not in page
+    sheet = tmp_path / "docs" / "contact_sheet_systems.png"
+    sheet.write_bytes(b"drawn")
+    page, _ = _write(tmp_path, SYSTEMS)
+    assert "(contact_sheet_systems.png)" in page and "figure_2" not in page and sheet.is_file()
+
+
 def test_policies_facts_lists_and_protocols_stand_where_lines_have_them(tmp_path):
     lines = [
         _line("gmia m=0", "cost_seconds_per_image.v1", 0.5, policy="pseudonymous"),
