@@ -38,6 +38,8 @@ LETTER = {"UsageError": "U", "ManifestError": "M", "InputError": "D", "Integrity
 
 # Codes that more than one room raises, because the same fault can be met in each.
 SHARED = {
+    "GM-D001": {"dicom", "transforms"},  # no such file
+    "GM-D002": {"dicom", "transforms"},  # format that is not read
     "GM-D003": {"dicom", "transforms"},  # cannot be decoded
     "GM-D004": {"dicom", "transforms"},  # not monochrome
     "GM-D005": {"dicom", "transforms"},  # several frames

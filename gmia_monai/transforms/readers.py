@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from monai.data import NibabelReader, PILReader, PydicomReader
 from PIL import Image
 from pydicom.dataset import FileDataset
 
 from gmia_monai.dicom.codestream import check_codestream
+from gmia_monai.dicom.grey import grey_channel, nifti_range
 from gmia_monai.dicom.intensity import dicom_to_unit, integer_to_unit, values_to_unit
 from gmia_monai.dicom.intensity_tags import IntensityTags
 from gmia_monai.dicom.limits import check_dataset, check_image, check_size
@@ -124,22 +125,10 @@ def _read_pil(path: Path) -> tuple[Float[np.ndarray, "h w"], Frame]:
         raise InputError("GM-D011", "bit depth out of range", got=1, expected="8 to 16")
     if picture.mode == "P":
         picture = picture.convert("RGBA")
-    pixels = _grey(reader.get_data(picture)[0], picture.mode)
+    pixels = grey_channel(reader.get_data(picture)[0], picture.mode)
     bits = 8 if pixels.dtype == np.uint8 else 16
     frame = Frame(*pixels.shape, bits=bits, kind=kind, dtype=f"uint{bits}")
     return integer_to_unit(pixels, bits), frame
-
-
-def _grey(pixels: np.ndarray, mode: str) -> Shaped[np.ndarray, "h w"]:
-    """The grey channel; colour modes pass when all colours are equal and nothing is transparent."""
-    if mode in ("L", "I;16", "I;16B", "I;16L", "I"):
-        return pixels
-    if mode in ("LA", "RGB", "RGBA"):
-        colours = pixels[..., :-1] if mode.endswith("A") else pixels
-        opaque = not mode.endswith("A") or bool((pixels[..., -1] == 255).all())
-        if opaque and bool((colours == colours[..., :1]).all()):
-            return colours[..., 0]
-    raise InputError("GM-D004", "the image is not monochrome", expected="grey, or equal colour channels")
 
 
 def _read_dicom(path: Path) -> tuple[Float[np.ndarray, "h w"], Frame]:
@@ -183,20 +172,9 @@ def _read_nifti(path: Path) -> tuple[Float[np.ndarray, "h w"], Frame]:
     # NIfTI counts columns first.
     values = np.ascontiguousarray(values.reshape(shape[:2]).T)
     check_image(values)
-    low, high = _nifti_range(values)
+    low, high = nifti_range(values)
     narrow = np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize <= 2
     bits = 8 * values.dtype.itemsize if narrow else 32
     dtype = values.dtype.newbyteorder("=").name if narrow else "float32"
     frame = Frame(*values.shape, bits=bits, kind="nifti", dtype=dtype, low=low, high=high)
     return values_to_unit(values, low, high), frame
-
-
-def _nifti_range(values: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
-    """Values that become 0 and 1: NIfTI says nothing of its range, so bytes and [0, 1] are taken as such, others by
-    their extremes."""
-    low, high = float(values.min()), float(values.max())
-    if values.dtype == np.uint8:
-        return 0.0, 255.0
-    if np.issubdtype(values.dtype, np.floating) and low >= 0.0 and high <= 1.0:
-        return 0.0, 1.0
-    return low, high
