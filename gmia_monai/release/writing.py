@@ -1,0 +1,77 @@
+"""Writing: a new image as the kind of file that its source was, in its size, depth and photometric sense."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+
+from gmia_monai.dicom.intensity import from_unit
+from gmia_monai.release.instance import Instance
+from gmia_monai.release.pixels import full_image
+
+__all__ = ["encode", "put"]
+
+
+def encode(instance: Instance, square: Float[np.ndarray, "s s"], background: str) -> bytes:
+    """The file of a new image.
+
+    Args:
+        instance: what is known of its source.
+        square: the new image at the model's size, in [0, 1].
+        background: see :func:`gmia_monai.release.pixels.full_image`.
+
+    Raises:
+        InputError: ``GM-D008`` for an image with NaN or infinity.
+    """
+    image = full_image(square, instance.rows, instance.columns, background)
+    levels = from_unit(image, instance.bits, instance.photometric)
+    if instance.format == "dicom":
+        assert instance.header is not None
+        return _dicom(instance, levels)
+    if instance.format == "nifti":
+        return _nifti(levels)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _dicom(instance: Instance, levels: np.ndarray) -> bytes:
+    assert instance.header is not None
+    dataset = Dataset.from_json(instance.header["dataset"])
+    dataset.file_meta = FileMetaDataset(Dataset.from_json(instance.header["meta"]))
+    dataset.set_pixel_data(
+        np.ascontiguousarray(levels), instance.photometric, instance.bits, generate_instance_uid=False
+    )
+    if dataset.Modality == "DX":
+        dataset.PresentationLUTShape = "INVERSE" if instance.photometric == "MONOCHROME1" else "IDENTITY"
+    dataset.WindowCenter, dataset.WindowWidth = str(2 ** (instance.bits - 1)), str(2**instance.bits)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _nifti(levels: np.ndarray) -> bytes:
+    import gzip
+
+    from nibabel import Nifti1Image
+
+    # NIfTI counts columns first, and rows downwards are minus y.
+    volume = Nifti1Image(np.ascontiguousarray(levels.T), np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
+    return gzip.compress(volume.to_bytes(), mtime=0)
+
+
+def put(path: Path, raw: bytes) -> None:
+    """Writes a file that is on the disk when this returns; one of that name is replaced, a link is not followed."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(raw)
+        stream.flush()
+        os.fsync(stream.fileno())
