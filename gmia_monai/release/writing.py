@@ -62,8 +62,9 @@ def _nifti(levels: np.ndarray) -> bytes:
 
     from nibabel import Nifti1Image
 
-    # NIfTI counts columns first, and rows downwards are minus y.
-    volume = Nifti1Image(np.ascontiguousarray(levels.T), np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
+    # NIfTI says nothing of its range: bytes and [0, 1] are read as such. It counts columns first, rows up.
+    values = levels if levels.dtype == np.uint8 else (levels / np.float32(65535)).astype(np.float32)
+    volume = Nifti1Image(np.ascontiguousarray(values.T), np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
     return gzip.compress(volume.to_bytes(), mtime=0)
 
 

@@ -1,0 +1,297 @@
+"""The runner: from a folder of radiographs to a folder of released ones, with an end for every file and a line for
+every end.
+
+One process decides: it alone writes the ledger and moves files into the output, unit after unit in the order of the
+plan, so that the ledger does not tell how many workers there were or how often they were interrupted. A file is
+released in four steps: it stands in the work folder, on the disk; its ledger line is on the disk; it is renamed; its
+folder is on the disk. Whatever ends the process between two of them, the next run finds the ledger and goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gmia_monai.errors import IntegrityError, ResourceError
+from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle, read_instance, write_instance
+from gmia_monai.release.ledger import Ledger
+from gmia_monai.release.places import Places, input_files
+from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
+from gmia_monai.release.workshop import Made, Workshop
+
+__all__ = ["Outcome", "Progress", "Runner", "Workers"]
+
+_DIGITS = 4
+
+
+class Workers(Protocol):
+    """Does the work of a workshop, on one process or several; answers come in the order of the questions."""
+
+    def take_in(self, paths: Sequence[str]) -> Iterator[Instance]:
+        """Instances of files."""
+
+    def make(self, units: Sequence[tuple[Sequence[Instance], dict[str, np.ndarray]]]) -> Iterator[list[Made]]:
+        """New images of units."""
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        stage: ``reading``, ``making`` or ``done``.
+        done: files or images of this stage that are done.
+        total: of how many.
+        ends: number of instances by end.
+    """
+
+    stage: str = "reading"
+    done: int = 0
+    total: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        ends: number of instances by end: ``released``, ``held``, ``rejected``.
+        codes: number of instances by reason.
+        head: of the ledger.
+    """
+
+    ends: dict[str, int]
+    codes: dict[str, int]
+    head: str
+
+
+class Runner:
+    """Makes one release, or goes on with it.
+
+    Args:
+        workshop: of the process that decides; others have their own.
+        workers: who does the work.
+        watch: is told of progress.
+    """
+
+    def __init__(
+        self, workshop: Workshop, workers: Workers, watch: Callable[[Progress], None] = lambda progress: None
+    ) -> None:
+        self.workshop = workshop
+        self.workers = workers
+        self.places: Places = workshop.places
+        self.progress = Progress()
+        self._watch = watch
+        self._ended: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> Outcome:
+        """Gives every file of the input an end.
+
+        Raises:
+            UsageError: ``GM-U413`` where another process is at work here.
+            ResourceError: ``GM-R305`` where the disk is full; the same command goes on when there is room.
+            IntegrityError: ``GM-W301`` a ledger that was changed, ``GM-W304`` a released file that was.
+        """
+        self.places.make()
+        try:
+            with self.places.locked(), Ledger(self.places.ledger, self.workshop.key) as ledger:
+                self._ended = {e.body["handle"]: dict(e.body) for e in ledger if e.kind == "instance"}
+                redo = self._recover()
+                instances = self._take_in(list(input_files(self.places.source)))
+                self._end_before(ledger, instances)
+                self._make(ledger, instances, redo)
+                return self._complete(ledger)
+        except OSError as error:
+            raise ResourceError(
+                "GM-R305",
+                "the disk does not take the release",
+                got=error.strerror,
+                next_step="make room, and run the same command again: it goes on",
+            ) from error
+
+    # -- what was there ---------------------------------------------------------------------------------------------
+    def _recover(self) -> dict[str, str]:
+        """Finishes what an interruption left between the ledger and the output; handles that have to be made again,
+        with the hash that has to come out."""
+        redo = {}
+        for handle, body in self._ended.items():
+            if body["state"] != "released":
+                continue
+            place = self.places.output / body["file"]
+            if place.is_file() and not place.is_symlink():
+                if _sha256(place) != body["sha256"]:
+                    raise IntegrityError(
+                        "GM-W304",
+                        "a released file is not what was released",
+                        got=body["file"],
+                        next_step="find out why",
+                    )
+                continue
+            staged = self.places.work / "staged" / Path(body["file"]).name
+            if staged.is_file() and _sha256(staged) == body["sha256"]:
+                _move(staged, place)
+            else:
+                redo[handle] = str(body["sha256"])
+        return redo
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+    def _take_in(self, paths: list[str]) -> dict[str, Instance]:
+        """An instance of every file, read before or now."""
+        folder = self.places.work / "intake" / self._settings()[:16]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found: dict[str, Instance] = {}
+        missing = []
+        for path in paths:
+            handle = instance_handle(self.workshop.key, path)
+            known = read_instance(folder / f"{handle}.npz")
+            if known is None:
+                missing.append(path)
+            else:
+                found[handle] = known
+        self._tell("reading", len(found), len(paths))
+        for instance in self.workers.take_in(missing):
+            write_instance(instance, folder / f"{instance.handle}.npz")
+            found[instance.handle] = instance
+            self._tell("reading", len(found), len(paths))
+        return dict(sorted(_without_copies(found).items()))
+
+    def _settings(self) -> str:
+        """Hash of all that decides what becomes of a file."""
+        parts = self.workshop.parts
+        facts = [self.workshop.policy.sha256, sorted(parts.redraw.weights.items()), sorted(parts.watch.weights.items())]
+        facts += [parts.redraw.description, parts.calibration, self.workshop.version]
+        return hmac.new(self.workshop.key, json.dumps(facts).encode(), hashlib.sha256).hexdigest()
+
+    def _end_before(self, ledger: Ledger, instances: dict[str, Instance]) -> None:
+        """The run, and the ends of what is not taken."""
+        run = {
+            "settings": self._settings(),
+            "policy": self.workshop.policy.sha256,
+            "calibration": self.workshop.parts.calibration,
+            "version": self.workshop.version,
+            "weights": dict(sorted(self.workshop.parts.redraw.weights.items())),
+        }
+        runs = [e.body for e in ledger if e.kind == "run"]
+        if not runs or runs[-1] != run:
+            ledger.append("run", run)
+        for instance in instances.values():
+            if instance.state != "taken" and instance.handle not in self._ended:
+                self._end(ledger, {"handle": instance.handle, "state": instance.state, "codes": list(instance.codes)})
+
+    # -- making -----------------------------------------------------------------------------------------------------
+    def _make(self, ledger: Ledger, instances: dict[str, Instance], redo: dict[str, str]) -> None:
+        taken = {handle: i for handle, i in instances.items() if i.state == "taken"}
+        plan = self._plan(taken)
+        of_patient = defaultdict(list)
+        for instance in instances.values():
+            if instance.image is not None:
+                of_patient[instance.patient].append(instance.image)
+        units = plan.open_units(set(self._ended) - set(redo))
+        work = []
+        for unit in units:
+            known = [taken[handle] for handle in unit]
+            work.append((known, {i.patient: np.stack(of_patient[i.patient]) for i in known}))
+        done = sum(len(unit) for unit in plan.units) - sum(len(unit) for unit in units)
+        self._tell("making", done, done + sum(len(unit) for unit in units))
+        for (unit_of, _), made in zip(work, self.workers.make(work), strict=True):
+            for instance, one in zip(unit_of, made, strict=True):
+                self._finish(ledger, instance, one, redo)
+                self._tell("making", self.progress.done + 1, self.progress.total)
+
+    def _plan(self, taken: dict[str, Instance]) -> Plan:
+        """The plan that was begun, as long as it fits; else one for what has no end yet."""
+        path, settings = self.places.work / "plan.json", self._settings()
+        kept = read_plan(path)
+        if kept is not None and kept.settings == settings:
+            planned = {handle for unit in kept.units for handle in unit}
+            if planned <= set(taken) and set(taken) - planned <= set(self._ended):
+                return kept
+        plan = make_plan([h for h in taken if h not in self._ended], settings)
+        write_plan(plan, path)
+        return plan
+
+    def _finish(self, ledger: Ledger, instance: Instance, made: Made, redo: dict[str, str]) -> None:
+        suffix = SUFFIX_OF[instance.format]
+        staged, place = self.places.staged(instance.name, suffix), self.places.released(instance.name, suffix)
+        if instance.handle in redo:
+            if not made.decision.released or made.sha256 != redo[instance.handle]:
+                raise IntegrityError("GM-W305", "a released file is lost, and does not come out the same again")
+            _move(staged, place)
+            return
+        if instance.handle in self._ended:  # its unit was made again for another's sake
+            staged.unlink(missing_ok=True)
+            return
+        scores = {name: [round(x, _DIGITS) for x in pair] for name, pair in made.decision.scores.items()}
+        body: dict[str, Any] = {"handle": instance.handle, "scores": scores}
+        if made.decision.released:
+            file = str(place.relative_to(self.places.output))
+            self._end(ledger, body | {"state": "released", "file": file, "sha256": made.sha256})
+            _move(staged, place)
+            return
+        self._end(ledger, body | {"state": "held", "codes": list(made.decision.codes)})
+        if staged.is_file():
+            _move(staged, self.places.held(instance.name, suffix), 0o600)
+
+    def _end(self, ledger: Ledger, body: dict[str, Any]) -> None:
+        ledger.append("instance", body)
+        self._ended[body["handle"]] = body
+
+    def _complete(self, ledger: Ledger) -> Outcome:
+        ends = Counter(body["state"] for body in self._ended.values())
+        codes = Counter(code for body in self._ended.values() for code in body.get("codes", ()))
+        counts = {state: ends[state] for state in ("released", "held", "rejected")}
+        last = ledger.entries[-1] if ledger.entries else None
+        if last is None or last.kind != "complete" or last.body != counts:
+            ledger.append("complete", counts)
+        for left in (self.places.work / "staged").iterdir():
+            left.unlink()
+        self._tell("done", self.progress.total, self.progress.total)
+        return Outcome(counts, dict(sorted(codes.items())), ledger.head)
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        self.progress.stage, self.progress.done, self.progress.total = stage, done, total
+        self.progress.ends = Counter(body["state"] for body in self._ended.values())
+        self._watch(self.progress)
+
+
+def _without_copies(found: dict[str, Instance]) -> dict[str, Instance]:
+    """Files with the identifier of another one: copies of the first by handle are rejected, others are held, the first
+    as well, since nobody can say which is right."""
+    by_name: dict[str, list[Instance]] = defaultdict(list)
+    for instance in sorted(found.values(), key=lambda i: i.handle):
+        if instance.name:
+            by_name[instance.name].append(instance)
+    ended = dict(found)
+    for same in by_name.values():
+        if len({instance.content for instance in same}) > 1:
+            ended |= {i.handle: i.stopped("held", (*i.codes, "GM-H008")) for i in same if i.state != "rejected"}
+            continue
+        ended |= {i.handle: i.stopped("rejected", ("GM-D035",)) for i in same[1:]}
+    return ended
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _move(staged: Path, place: Path, mode: int = 0o644) -> None:
+    """Into its place in one step; both folders are on the disk when this returns."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staged.chmod(mode)
+    os.replace(staged, place)  # noqa: PTH105
+    for folder in (place.parent, place.parent.parent):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,183 @@
+"""The workshop: what one worker does, with a file and with a unit of images; it decides nothing about the output."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32
+
+from gmia_monai.dicom.decode import Decoded
+from gmia_monai.dicom.decoder import Decoder, read_file
+from gmia_monai.dicom.header_check import check_header
+from gmia_monai.dicom.intensity import from_unit, integer_to_unit
+from gmia_monai.dicom.release_header import Derivation, HeaderRules
+from gmia_monai.errors import InputError
+from gmia_monai.release.gate import Decision
+from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle
+from gmia_monai.release.intake import admit
+from gmia_monai.release.parts import Parts
+from gmia_monai.release.pixels import full_image, model_image, upscale
+from gmia_monai.release.places import Places
+from gmia_monai.release.policy import Policy
+from gmia_monai.release.writing import encode, put
+
+__all__ = ["Made", "Workshop"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new image that waits for its end.
+
+    Attributes:
+        handle: of the instance.
+        decision: of the gate.
+        sha256: of the staged file; empty where there is none.
+    """
+
+    handle: str
+    decision: Decision
+    sha256: str = ""
+
+
+@dataclass
+class Workshop:
+    """One worker's tools.
+
+    Attributes:
+        key: of the project.
+        policy: what may leave, and how.
+        places: folders.
+        parts: networks, detector, gate.
+        seed: secret of the project, see :class:`gmia_monai.release.parts.Redrawing`.
+        version: of this package.
+        decoder: child process that decodes.
+    """
+
+    key: bytes
+    policy: Policy
+    places: Places
+    parts: Parts
+    seed: int
+    version: str
+    decoder: Decoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        intake = self.policy.intake
+        self.decoder = Decoder(float(intake.decode_seconds), intake.decode_memory_mib)
+
+    def close(self) -> None:
+        """Ends the child process."""
+        self.decoder.close()
+
+    # -- files ------------------------------------------------------------------------------------------------------
+    def take_in(self, relative_path: str) -> Instance:
+        """Reads one file and says whether it is taken; whatever is wrong with it, it gets a state and a code."""
+        handle = instance_handle(self.key, relative_path)
+        try:
+            raw, digest = read_file(self.places.source / relative_path, self.policy.intake.max_file_mib << 20)
+            decoded = self.decoder.decode(raw)
+            held = admit(decoded, self.policy.intake)
+            found = self._instance(relative_path, digest, decoded)
+            held += self._held_for(decoded, found)
+        except InputError as error:
+            return Instance(handle, "rejected", (error.code,))
+        except Exception as error:  # noqa: BLE001 - no file may end the run, and what is unknown is not released
+            _log.warning("%s: intake ended with %s", handle, type(error).__name__)
+            return Instance(handle, "held", ("GM-H204",))
+        return found.stopped("held", tuple(held)) if held else found
+
+    def _instance(self, relative_path: str, digest: str, decoded: Decoded) -> Instance:
+        header = self.policy.header
+        rules = HeaderRules(header.retain_patient_characteristics, header.dates == "shift", header.max_shift_days)
+        weights = hashlib.sha256(repr(sorted(self.parts.redraw.weights.items())).encode()).hexdigest()
+        side = self.parts.redraw.image_size
+        done = Derivation(self.parts.redraw.description, weights, self.version, True, side, (0, 0))
+        return Instance.taken_from(self.key, relative_path, digest, decoded, rules, done, side)
+
+    def _held_for(self, decoded: Decoded, found: Instance) -> list[str]:
+        """What the pixels say against an image."""
+        held = []
+        says_so = decoded.header is not None and decoded.header.burned_in == "YES"
+        if self.policy.text.source == "hold" and (says_so or self.parts.find_text(integer_to_unit(decoded.levels, 16))):
+            held.append("GM-H007")
+        assert found.image is not None
+        if not float(self.parts.watch.strangeness(found.image[None])[0]) <= 1.0:
+            held.append("GM-H006")
+        return held
+
+    # -- units ------------------------------------------------------------------------------------------------------
+    def make(self, unit: Sequence[Instance], others: Mapping[str, Float32[np.ndarray, "m s s"]]) -> list[Made]:
+        """New images of a unit, staged and judged.
+
+        Args:
+            unit: instances that were taken.
+            others: all source images of each patient, by the patient's name.
+        """
+        images = np.stack([instance.image for instance in unit if instance.image is not None]).astype(np.float32)
+        try:
+            squares = np.asarray(
+                self.parts.redraw(
+                    images, [i.known for i in unit], [i.handle for i in unit], [i.patient for i in unit], self.seed
+                )
+            )
+            if squares.shape != images.shape:
+                raise ValueError
+        except Exception as error:  # noqa: BLE001 - held, whatever it was
+            _log.warning("a unit of %d: anonymization ended with %s", len(unit), type(error).__name__)
+            gate = self.parts.gate
+            return [Made(instance.handle, gate.judge({}, ["GM-H205"])) for instance in unit]
+        return [self._made(i, square, others[i.patient]) for i, square in zip(unit, squares, strict=True)]
+
+    def _made(self, instance: Instance, square: np.ndarray, sources: np.ndarray) -> Made:
+        failures: list[str] = []
+        scores: dict[str, object] = {}
+        digest = ""
+        try:
+            raw = encode(instance, square, self.policy.header.background)
+            path = self.places.staged(instance.name, SUFFIX_OF[instance.format])
+            put(path, raw)
+            staged = path.read_bytes()  # what is judged is what is on the disk
+            digest = hashlib.sha256(staged).hexdigest()
+            scores = self._scores(instance, square, staged, sources)
+        except Exception as error:  # noqa: BLE001 - a check that was not made is not passed
+            if isinstance(error, OSError):
+                raise  # a full disk is no fault of the image
+            _log.warning("%s: a check ended with %s", instance.handle, type(error).__name__)
+            failures.append("GM-H204")
+        return Made(instance.handle, self.parts.gate.judge(scores, failures), digest)
+
+    def _scores(self, instance: Instance, square: np.ndarray, staged: bytes, sources: np.ndarray) -> dict[str, object]:
+        """Of each check of the gate, on the staged bytes."""
+        watch = self.parts.watch
+        back = self.decoder.decode(staged)
+        new = model_image(back.levels, self.parts.redraw.image_size).astype(np.float32)[None]
+        assert instance.image is not None
+        own = instance.image[None]
+        embedded = np.asarray(watch.embed(np.concatenate([new, sources])))
+        drift = np.abs(np.asarray(watch.findings(new)) - np.asarray(watch.findings(own))).mean()
+        scores: dict[str, object] = {
+            "identity": [float(score) for score in watch.compare(embedded[0], embedded[1:])],
+            "utility_drift": float(drift),
+            "contrast": float(new.std()),
+            "upscale": upscale(instance.rows, instance.columns, self.parts.redraw.image_size),
+            "text": float(len(self.parts.find_text(integer_to_unit(back.levels, 16)))),
+            "header": float(len(check_header(staged))) if instance.format == "dicom" else 0.0,
+            "copy": float(watch.nearest_copy(new)[0]),
+            "pixels": _difference(instance, square, back, self.policy.header.background),
+        }
+        return scores
+
+
+def _difference(instance: Instance, square: np.ndarray, back: Decoded, background: str) -> float:
+    """Largest difference, in levels of the written depth, between what was to be written and what is there."""
+    if back.levels.shape != (instance.rows, instance.columns):
+        return float("inf")
+    meant = from_unit(full_image(square, instance.rows, instance.columns, background), instance.bits).astype(np.int64)
+    there = np.rint(back.levels / 65535 * (2**instance.bits - 1)).astype(np.int64)
+    return float(np.abs(meant - there).max())

@@ -1,0 +1,239 @@
+"""A run gives every file an end, the same one whatever interrupts it and however many work on it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from toy_release import KEY, LIMITS, Redraw, Watch, dicom_file, no_text, open_workshop, release, write_input
+
+from gmia_monai.dicom.header_check import check_header
+from gmia_monai.errors import IntegrityError, ResourceError, UsageError
+from gmia_monai.release import runner as module
+from gmia_monai.release.gate import Gate
+from gmia_monai.release.ledger import read_ledger
+from gmia_monai.release.parts import Parts
+from gmia_monai.release.policy import Intake, Policy
+from gmia_monai.release.runner import Runner
+from gmia_monai.release.workers import Alone
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _parts(**more) -> Parts:
+    return Parts(Redraw(**more), Watch(), no_text, Gate(LIMITS), "3" * 64)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_input(tmp_path_factory.mktemp("release") / "in")
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """The output of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    assert release(source, output).ends == {"released": 12, "held": 0, "rejected": 0}
+    return output
+
+
+def test_every_image_comes_out_new_and_in_its_old_shape(source, whole):
+    files = sorted((whole / "images").rglob("*.dcm"))
+    assert len(files) == 12 and not list(whole.with_name("out.work").glob("staged/*"))
+    names = {"Doe", "P0", "P1", "patient"}
+    for file in files:
+        raw = file.read_bytes()
+        assert check_header(raw) == [] and not any(name.encode() in raw for name in names)
+        dataset = dcmread(file)
+        assert dataset.pixel_array.shape == (72, 64) and dataset.BitsStored == 12
+        assert dataset.PhotometricInterpretation == "MONOCHROME1" and "32 x 32" in dataset.DerivationDescription
+        assert (dataset.pixel_array[:4] == 4095).all(), "black outside the square, whatever the source had there"
+    assert len({dcmread(file).PatientID for file in files}) == 4
+    entries = read_ledger(whole / "ledger.jsonl", KEY)
+    assert [e.kind for e in entries] == ["run", *["instance"] * 12, "complete"]
+    assert {e.body["file"] for e in entries[1:-1]} == {str(f.relative_to(whole)) for f in files}
+
+
+def test_a_second_run_changes_nothing(source, whole):
+    before = _contents(whole)
+    assert release(source, whole).ends["released"] == 12
+    assert _contents(whole) == before
+
+
+def test_several_workers_give_the_same_bytes(source, whole, tmp_path):
+    release(source, tmp_path / "out", workers=2)
+    assert _contents(tmp_path / "out") == _contents(whole)
+
+
+@pytest.mark.parametrize("step", ["append", "move"])
+@pytest.mark.parametrize("at", [0, 1, 5, 12])
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interruption_anywhere_leaves_the_same_bytes(source, whole, tmp_path, monkeypatch, step, at, before):
+    class Stop(BaseException):
+        pass
+
+    owner, name = (module.Ledger, "append") if step == "append" else (module, "_move")
+    real, calls = getattr(owner, name), []
+
+    def stopping(*arguments):
+        calls.append(0)
+        if len(calls) == at + 1 and before:
+            raise Stop
+        answer = real(*arguments)
+        if len(calls) == at + 1:
+            raise Stop
+        return answer
+
+    output = tmp_path / "out"
+    monkeypatch.setattr(owner, name, stopping)
+    try:
+        release(source, output)
+    except Stop:
+        visible = list((output / "images").rglob("*.dcm"))
+        assert all(check_header(file.read_bytes()) == [] for file in visible)
+    monkeypatch.undo()
+    release(source, output)
+    assert _contents(output) == _contents(whole)
+
+
+def test_a_full_disk_ends_it_and_the_next_run_goes_on(source, whole, tmp_path, monkeypatch):
+    from gmia_monai.release import workshop
+
+    put, calls = workshop.put, []
+
+    def full(path, raw):
+        calls.append(0)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+        put(path, raw)
+
+    monkeypatch.setattr(workshop, "put", full)
+    with pytest.raises(ResourceError, match="GM-R305"):
+        release(source, tmp_path / "out")
+    monkeypatch.undo()
+    release(source, tmp_path / "out")
+    assert _contents(tmp_path / "out") == _contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("instead", "code"),
+    [
+        (lambda image: image, "GM-H101"),
+        (lambda image: np.clip(image + np.float32(0.001), 0, 1), "GM-H101"),
+        (lambda image: np.roll(image, 1), "GM-H101"),
+        (lambda image: 1.0 - image, "GM-H102"),
+        (lambda image: np.zeros_like(image), "GM-H204"),
+        (lambda image: np.float32(0.5) + np.float32(0.05) * image, "GM-H104"),
+        (lambda image: np.full_like(image, np.nan), "GM-H204"),
+        (lambda image: image[:3], "GM-H205"),
+        (lambda image: 1 / 0, "GM-H205"),
+    ],
+)
+def test_a_system_that_gives_identity_away_or_fails_releases_nothing(source, tmp_path, instead, code):
+    outcome = release(source, tmp_path / "out", parts=_parts(instead=instead))
+    assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes[code] == 12
+    assert not list((tmp_path / "out" / "images").rglob("*.*"))
+
+
+@pytest.mark.parametrize("method", ["embed", "compare", "findings", "nearest_copy"])
+@pytest.mark.parametrize("how", ["raise", "nan", "none"])
+def test_a_check_that_fails_releases_nothing(source, tmp_path, monkeypatch, method, how):
+    def broken(self, *arguments):
+        if how == "raise":
+            raise RuntimeError("Doe")
+        return np.full_like(np.asarray(real(self, *arguments), dtype=float), np.nan) if how == "nan" else None
+
+    real = getattr(Watch, method)
+    monkeypatch.setattr(Watch, method, broken)
+    outcome = release(source, tmp_path / "out")
+    assert outcome.ends["released"] == 0 and outcome.ends["held"] == 12
+
+
+def test_a_detector_of_text_that_is_missing_or_finds_something_releases_nothing(source, tmp_path):
+    def missing(image):
+        raise FileNotFoundError("tesseract")
+
+    for finder, name in ((missing, "a"), (lambda image: ["DOE"], "b")):
+        outcome = release(source, tmp_path / name, parts=replace(_parts(), find_text=finder))
+        assert outcome.ends == {"released": 0, "held": 12, "rejected": 0}
+
+
+def test_every_file_has_an_end(tmp_path):
+    source = write_input(tmp_path / "in", patients=2, images=2)
+    (source / "notes.txt").write_text("Doe")
+    (source / "empty.dcm").write_bytes(b"")
+    (source / "lateral.dcm").write_bytes(dicom_file("P9", 1, ViewPosition="LL"))
+    (source / "child.dcm").write_bytes(dicom_file("P9", 2, PatientAge="010Y"))
+    (source / "unknown.dcm").write_bytes(dicom_file("P9", 3, ViewPosition=""))
+    (source / "copy.dcm").write_bytes((source / "patient 0" / "image0.dcm").read_bytes())
+    (source / "other.dcm").write_bytes(dicom_file("P1", 0, rows=80))
+    (source / "written.dcm").write_bytes(dicom_file("P9", 4, BurnedInAnnotation="YES"))
+    (source / "link.dcm").symlink_to(source / "lateral.dcm")
+    os.mkfifo(source / "pipe.dcm")
+    outcome = release(source, tmp_path / "out")
+    assert outcome.ends == {"released": 3, "held": 4, "rejected": 7}
+    assert outcome.codes == {
+        "GM-D002": 2, "GM-D025": 2, "GM-D033": 1, "GM-D034": 1, "GM-D035": 1, "GM-H001": 1, "GM-H007": 1, "GM-H008": 2,
+    }  # fmt: skip
+    assert sum(outcome.ends.values()) == 14, "one a file"
+    ledger = (tmp_path / "out" / "ledger.jsonl").read_text()
+    assert not any(word in ledger for word in ("Doe", "P9", "lateral", "patient", "notes"))
+
+
+def test_new_files_are_added_to_a_release(tmp_path):
+    source = write_input(tmp_path / "in", patients=2, images=2)
+    release(source, tmp_path / "out")
+    before = _contents(tmp_path / "out" / "images")
+    (source / "more.dcm").write_bytes(dicom_file("P7", 0))
+    assert release(source, tmp_path / "out").ends["released"] == 5
+    after = _contents(tmp_path / "out" / "images")
+    assert before.items() <= after.items() and len(after) == 5
+    read_ledger(tmp_path / "out" / "ledger.jsonl", KEY)
+
+
+def test_a_released_file_that_was_changed_or_lost_is_noticed(tmp_path):
+    source = write_input(tmp_path / "in", patients=1, images=2)
+    release(source, tmp_path / "out")
+    before = _contents(tmp_path / "out")
+    file = next((tmp_path / "out" / "images").rglob("*.dcm"))
+    raw = file.read_bytes()
+    file.write_bytes(raw[:-1] + b"x")
+    with pytest.raises(IntegrityError, match="GM-W304"):
+        release(source, tmp_path / "out")
+    file.unlink()  # lost: made again, and it has to be the same
+    release(source, tmp_path / "out")
+    assert _contents(tmp_path / "out") == before
+
+
+def test_images_without_a_header_go_by_policy(tmp_path):
+    from PIL import Image
+    from toy_release import face
+
+    (tmp_path / "in").mkdir()
+    for i, suffix in enumerate((".png", ".jpg")):
+        Image.fromarray((face(f"p{i}", 64) * 255).astype(np.uint8)).save(tmp_path / "in" / f"a{suffix}")
+    assert release(tmp_path / "in", tmp_path / "out").codes == {"GM-D030": 2}
+    policy = Policy(intake=Intake(images_without_header=True))
+    assert release(tmp_path / "in", tmp_path / "out2", policy=policy).ends["released"] == 2
+    assert len(list((tmp_path / "out2" / "images").rglob("*.png"))) == 2
+
+
+def test_two_runs_at_once_are_refused(source, tmp_path):
+    workshop = open_workshop(source, tmp_path / "out")
+    workshop.places.make()
+    with workshop.places.locked(), pytest.raises(UsageError, match="GM-U413"):
+        Runner(open_workshop(source, tmp_path / "out"), Alone(workshop)).run()
+
+
+def test_a_verifier_that_has_a_part_in_making_is_refused():
+    class Same(Watch):
+        weights = {"verifier": "1" * 64}
+
+    with pytest.raises(UsageError, match="GM-U407"):
+        Parts(Redraw(), Same(), no_text, Gate(LIMITS))
