@@ -14,8 +14,8 @@ import hmac
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,8 +39,8 @@ class Workers(Protocol):
     def take_in(self, paths: Sequence[str]) -> Iterator[Instance]:
         """Instances of files."""
 
-    def make(self, units: Sequence[tuple[Sequence[Instance], dict[str, np.ndarray]]]) -> Iterator[list[Made]]:
-        """New images of units."""
+    def make(self, units: Iterable[tuple[Sequence[Instance], dict[str, np.ndarray]]]) -> Iterator[list[Made]]:
+        """New images of units, of which only a few are asked for ahead."""
 
 
 @dataclass
@@ -146,24 +146,44 @@ class Runner:
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def _take_in(self, paths: list[str]) -> dict[str, Instance]:
-        """An instance of every file, read before or now."""
-        folder = self.places.work / "intake" / self._settings()[:16]
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """An instance of every file, read before or now; images stay on the disk, for there may be many."""
+        self._kept().mkdir(parents=True, exist_ok=True, mode=0o700)
         found: dict[str, Instance] = {}
         missing = []
         for path in paths:
             handle = instance_handle(self.workshop.key, path)
-            known = read_instance(folder / f"{handle}.npz")
+            known = read_instance(self._kept() / f"{handle}.npz")
             if known is None:
                 missing.append(path)
             else:
-                found[handle] = known
+                found[handle] = replace(known, image=None)
         self._tell("reading", len(found), len(paths))
         for instance in self.workers.take_in(missing):
-            write_instance(instance, folder / f"{instance.handle}.npz")
-            found[instance.handle] = instance
+            write_instance(instance, self._kept() / f"{instance.handle}.npz")
+            found[instance.handle] = replace(instance, image=None)
             self._tell("reading", len(found), len(paths))
         return dict(sorted(_without_copies(found).items()))
+
+    def _kept(self) -> Path:
+        return self.places.work / "intake" / self._settings()[:16]
+
+    def _with_image(self, handle: str) -> Instance:
+        found = read_instance(self._kept() / f"{handle}.npz")
+        if found is None or found.image is None:
+            raise IntegrityError("GM-W306", "what was kept of an instance is gone", next_step="run again")
+        return found
+
+    def _work(
+        self, units: Sequence[Sequence[str]], of_patient: Mapping[str, list[str]]
+    ) -> Iterator[tuple[list[Instance], dict[str, np.ndarray]]]:
+        """Units with the images of all their patients."""
+        for unit in units:
+            known = [self._with_image(handle) for handle in unit]
+            others = {}
+            for patient in {instance.patient for instance in known}:
+                images = [self._with_image(handle).image for handle in of_patient[patient]]
+                others[patient] = np.stack([image for image in images if image is not None])
+            yield known, others
 
     def _settings(self) -> str:
         """Hash of all that decides what becomes of a file."""
@@ -192,20 +212,16 @@ class Runner:
     def _make(self, ledger: Ledger, instances: dict[str, Instance], redo: dict[str, str]) -> None:
         taken = {handle: i for handle, i in instances.items() if i.state == "taken"}
         plan = self._plan(taken)
-        of_patient = defaultdict(list)
+        of_patient: dict[str, list[str]] = defaultdict(list)
         for instance in instances.values():
-            if instance.image is not None:
-                of_patient[instance.patient].append(instance.image)
+            if instance.rows:  # every image of a patient that could be read, also of those that are held
+                of_patient[instance.patient].append(instance.handle)
         units = plan.open_units(set(self._ended) - set(redo))
-        work = []
-        for unit in units:
-            known = [taken[handle] for handle in unit]
-            work.append((known, {i.patient: np.stack(of_patient[i.patient]) for i in known}))
         done = sum(len(unit) for unit in plan.units) - sum(len(unit) for unit in units)
         self._tell("making", done, done + sum(len(unit) for unit in units))
-        for (unit_of, _), made in zip(work, self.workers.make(work), strict=True):
-            for instance, one in zip(unit_of, made, strict=True):
-                self._finish(ledger, instance, one, redo)
+        for unit, made in zip(units, self.workers.make(self._work(units, of_patient)), strict=True):
+            for handle, one in zip(unit, made, strict=True):
+                self._finish(ledger, taken[handle], one, redo)
                 self._tell("making", self.progress.done + 1, self.progress.total)
 
     def _plan(self, taken: dict[str, Instance]) -> Plan:

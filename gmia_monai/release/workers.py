@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
@@ -40,7 +40,7 @@ class Alone:
         """Instances of files."""
         return map(self.workshop.take_in, paths)
 
-    def make(self, units: Sequence[Unit]) -> Iterator[list[Made]]:
+    def make(self, units: Iterable[Unit]) -> Iterator[list[Made]]:
         """New images of units."""
         return (self.workshop.make(*unit) for unit in units)
 
@@ -67,7 +67,7 @@ class Several:
         """
         return self._in_order(_take_in, [(path,) for path in paths])
 
-    def make(self, units: Sequence[Unit]) -> Iterator[list[Made]]:
+    def make(self, units: Iterable[Unit]) -> Iterator[list[Made]]:
         """New images of units.
 
         Raises:
@@ -92,7 +92,7 @@ class Several:
     ) -> None:
         self.close()
 
-    def _in_order(self, function: Callable[..., T], questions: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+    def _in_order(self, function: Callable[..., T], questions: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         waiting: list[Future[T]] = []
         try:
             for question in questions:
