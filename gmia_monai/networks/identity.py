@@ -1,8 +1,9 @@
 """Identity encoders for one channel: IResNet (Duta et al., ICPR 2020; as used with ArcFace, Deng et al., CVPR 2019).
 
 ``iresnet50`` at 256 px is the encoder that GMIA optimises against. For 64 px there are ``small``, a narrow IResNet, and
-two that average over the image at their end and so forget where a structure is: ``small_pooled`` on the residual trunk
-of the small encoders, and ``small_iresnet_pooled`` on blocks of IResNet after a stem that halves the image.
+three that average over the image at their end and so forget where a structure is: ``small_pooled`` on the residual
+trunk of the small encoders, ``small_iresnet_pooled`` on blocks of IResNet after a stem that halves the image, and
+``small_dense_pooled`` on a DenseNet.
 Embeddings are not normalised: losses and verification take the cosine.
 """
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmia_monai.errors import UsageError
+from gmia_monai.networks.dense import SMALL_DENSE_CHANNELS, small_dense_trunk
 from gmia_monai.networks.layers import at_least_float32
 from gmia_monai.networks.prelu import PReLU
 from gmia_monai.networks.residual import SMALL_TRUNK_CHANNELS, small_trunk
@@ -26,7 +28,7 @@ _IRESNETS: dict[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]] = {
     "iresnet18": (64, 1, (64, 128, 256, 512), (2, 2, 2, 2)),
     "iresnet50": (64, 1, (64, 128, 256, 512), (3, 4, 14, 3)),
 }
-IDENTITY_ARCHITECTURES = ("small_pooled", *_IRESNETS)
+IDENTITY_ARCHITECTURES = ("small_pooled", "small_dense_pooled", *_IRESNETS)
 
 
 class _Block(nn.Module):
@@ -102,6 +104,8 @@ class IdentityNet(nn.Module):
             )
         if architecture == "small_pooled":
             self.trunk, channels = small_trunk(), SMALL_TRUNK_CHANNELS
+        elif architecture == "small_dense_pooled":
+            self.trunk, channels = small_dense_trunk(), SMALL_DENSE_CHANNELS
         else:
             self.trunk, channels = iresnet_trunk(architecture)
         pooled = architecture.endswith("_pooled")
