@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -16,11 +18,12 @@ from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.errors import IntegrityError
 from gmia_monai.typing import PathLike
 
-__all__ = ["load_weights", "read_index", "read_metadata", "save_weights", "sha256_of", "update_index"]
+__all__ = ["load_weights", "read_index", "read_metadata", "save_weights", "sha256_of", "update_index", "watched_reads"]
 
 INDEX = "index.json"
 NOT_FOUND = "GM-W001"  # for callers that go on without the weights
 METADATA = "gmia_monai"
+_watched: list[dict[str, str]] = []
 
 
 def sha256_of(path: PathLike) -> str:
@@ -105,7 +108,7 @@ def load_weights(network: nn.Module, path: PathLike, sha256: str | None = None) 
 
     Raises:
         IntegrityError: ``GM-W001`` absent, ``GM-W002`` wrong hash, ``GM-W003`` not readable, ``GM-W004`` not of this
-            network.
+            network, ``GM-W008`` with NaN or infinity.
     """
     path = Path(path)
     with _open(path, sha256) as file:
@@ -121,8 +124,23 @@ def load_weights(network: nn.Module, path: PathLike, sha256: str | None = None) 
             expected="absent" if name not in own else tuple(own[name].shape),
             next_step="check image_size and the channels or architecture in the config",
         )
+    if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
+        raise IntegrityError("GM-W008", f"{path.name} holds numbers that are not finite", next_step="fetch it again")
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    for read in _watched:
+        read[path.name] = sha256_of(path)
     return network
+
+
+@contextmanager
+def watched_reads() -> Iterator[dict[str, str]]:
+    """File name and sha256 of all weights that are loaded within: what a system is really made of."""
+    read: dict[str, str] = {}
+    _watched.append(read)
+    try:
+        yield read
+    finally:
+        _watched.remove(read)
 
 
 def read_index(folder: PathLike) -> dict[str, dict[str, Any]]:

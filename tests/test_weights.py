@@ -12,7 +12,15 @@ from torch import nn
 
 from gmia_monai import weights
 from gmia_monai.errors import IntegrityError
-from gmia_monai.weights import load_weights, read_index, read_metadata, save_weights, sha256_of, update_index
+from gmia_monai.weights import (
+    load_weights,
+    read_index,
+    read_metadata,
+    save_weights,
+    sha256_of,
+    update_index,
+    watched_reads,
+)
 
 
 def network(width=3, seed=0):
@@ -206,3 +214,23 @@ def test_an_index_that_cannot_be_written_stays_as_it_was(tmp_path):
         update_index(tmp_path, "b", "a", facts=object())
     assert (tmp_path / "index.json").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "index.json"]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, wrong):
+    network = nn.Linear(2, 3)
+    with torch.no_grad():
+        network.weight[0, 0] = wrong
+    save_weights(tmp_path / "a.safetensors", network, {})
+    with pytest.raises(IntegrityError, match="GM-W008"):
+        load_weights(nn.Linear(2, 3), tmp_path / "a.safetensors")
+
+
+def test_what_is_loaded_can_be_watched(tmp_path):
+    digests = {name: save_weights(tmp_path / name, nn.Linear(2, 3), {}) for name in ("a", "b", "c")}
+    with watched_reads() as read:
+        load_weights(nn.Linear(2, 3), tmp_path / "a")
+        with watched_reads() as inner:
+            load_weights(nn.Linear(2, 3), tmp_path / "b", digests["b"])
+    load_weights(nn.Linear(2, 3), tmp_path / "c")
+    assert read == {name: digests[name] for name in ("a", "b")} and inner == {"b": digests["b"]}

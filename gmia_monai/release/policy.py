@@ -28,7 +28,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _default_settings() -> dict[str, Setting]:
-    return {"temperature": 0.7, "steps": 12, "lr": 0.08}
+    return {"temperature": 0.7, "emphasis": 3.0, "steps": 12, "lr": 0.08, "refiner": "latent_diffusion"}
 
 
 class _Part(BaseModel):
