@@ -69,11 +69,10 @@ class Intake(_Part):
 class Text(_Part):
     """Burned-in text, looked for before and after; without the detector nothing is released."""
 
-    source: Literal["hold", "blank"] = Field("hold", description="text in the input: hold, or blank it and go on")
+    source: Literal["hold"] = Field("hold", description="what becomes of an input with text")
     markers: list[str] = Field(
         ["L", "R", "LT", "RT", "AP", "PA", "PORTABLE", "ERECT", "SUPINE"], description="words that are no text"
     )
-    min_confidence: float = Field(40.0, ge=0.0, le=100.0, description="of the detector, for a word to count")
 
 
 class Header(_Part):

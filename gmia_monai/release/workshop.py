@@ -104,7 +104,7 @@ class Workshop:
         """What the pixels say against an image."""
         held = []
         says_so = decoded.header is not None and decoded.header.burned_in == "YES"
-        if self.policy.text.source == "hold" and (says_so or self.parts.find_text(integer_to_unit(decoded.levels, 16))):
+        if says_so or self.parts.find_text(integer_to_unit(decoded.levels, 16)):
             held.append("GM-H007")
         assert found.image is not None
         if not float(self.parts.watch.strangeness(found.image[None])[0]) <= 1.0:
