@@ -1,0 +1,84 @@
+"""Watching by networks of the gate's own: a verifier for identity and copies, a diagnostic network for findings and for
+images unlike the known ones. No network that makes images is among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from gmia_monai.release.calibration import Surroundings
+
+__all__ = ["NetworkWatch"]
+
+_BATCH = 128
+
+
+class NetworkWatch:
+    """Networks behind :class:`gmia_monai.release.parts.Watching`.
+
+    Args:
+        verifier: embeds identity; cosines are compared.
+        diagnostic: gives logits, and ``features``.
+        surroundings: where features of known images lie.
+        learned: embeddings of the images that the makers learned from, by the verifier.
+        weights: file name and SHA-256 of both networks.
+        device: where they run.
+    """
+
+    def __init__(
+        self,
+        verifier: nn.Module,
+        diagnostic: nn.Module,
+        surroundings: Surroundings,
+        learned: Float[np.ndarray, "n d"],
+        weights: Mapping[str, str],
+        device: str = "cpu",
+    ) -> None:
+        self.weights = dict(weights)
+        self._verifier = verifier.to(device).eval()
+        self._diagnostic = diagnostic.to(device).eval()
+        self._surroundings = surroundings
+        self._learned = _unit(learned)
+        self._device = device
+
+    def embed(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
+        """Embeddings of identity, of unit length."""
+        return _unit(self._run(self._verifier, images))
+
+    def compare(self, one: Float[np.ndarray, "d"], others: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m"]:
+        """Cosines."""
+        found: np.ndarray = others @ one
+        return found
+
+    def findings(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n k"]:
+        """Probabilities of findings."""
+        logits = self._run(self._diagnostic, images)
+        found: np.ndarray = 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
+        return found
+
+    def strangeness(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:
+        """Distance from known images, see :meth:`gmia_monai.release.calibration.Surroundings.strangeness`."""
+        features: Callable[[Tensor], Tensor] = self._diagnostic.features  # type: ignore[assignment]
+        return self._surroundings.strangeness(self._run(features, images))
+
+    def nearest_copy(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:
+        """Largest cosine with an image that the makers learned from."""
+        found: np.ndarray = (self.embed(images) @ self._learned.T).max(axis=1)
+        return found
+
+    @torch.no_grad()
+    def _run(self, network: Callable[[Tensor], Tensor], images: Float32[np.ndarray, "n s s"]) -> np.ndarray:
+        pixels = torch.from_numpy(np.ascontiguousarray(images[:, None]))
+        parts = [network(pixels[i : i + _BATCH].to(self._device)).double().cpu() for i in range(0, len(pixels), _BATCH)]
+        found: np.ndarray = torch.cat(parts).numpy()
+        return found
+
+
+def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: np.ndarray = vectors / np.maximum(length, 1e-12)
+    return found
