@@ -149,7 +149,9 @@ class Decoder:
                 raise EOFError
         except (OSError, EOFError, TimeoutError):
             self.close()
-            raise ResourceError("GM-R301", "the decoder does not start", next_step="see `gmia doctor`") from None
+            raise ResourceError(
+                "GM-R301", "the decoder does not start", next_step="is the package installed, and memory free?"
+            ) from None
         return child
 
     def _asked(self, child: subprocess.Popen[bytes], raw: bytes, deadline: float) -> tuple[bytes, bytes]:

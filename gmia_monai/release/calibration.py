@@ -193,13 +193,13 @@ def read_calibration(path: PathLike, weights: dict[str, str]) -> tuple[Calibrati
             calibration.bounds(float(share))
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError, UsageError):
         raise IntegrityError(
-            "GM-W307", "no calibration of the gate", got=path.name, next_step="make one: scripts/calibrate_gate.py"
+            "GM-W307", "no calibration of the gate", got=path.name, next_step="calibrate the gate"
         ) from None
     if calibration.weights != dict(sorted(weights.items())):
         raise IntegrityError(
             "GM-W307",
             "the calibration of the gate is of other networks",
-            next_step="calibrate the gate with the networks that judge: scripts/calibrate_gate.py",
+            next_step="calibrate the gate with the networks that judge",
         )
     return calibration, sha256_of(path)
 
