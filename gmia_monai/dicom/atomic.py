@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gmia_monai.typing import PathLike
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "sync_folder"]
 
 
 @contextmanager
@@ -34,3 +34,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: PathLike) -> None:
+    """Brings the names in a folder to the disk: without it a crash can undo a rename."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

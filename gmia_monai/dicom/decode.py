@@ -29,7 +29,7 @@ from gmia_monai.dicom.silence import header_silence
 from gmia_monai.dicom.source_header import SourceHeader, read_source_header
 from gmia_monai.errors import InputError
 
-__all__ = ["Decoded", "decode_bytes"]
+__all__ = ["Decoded", "decode_bytes", "decoding"]
 
 Format = Literal["dicom", "png", "jpeg", "nifti"]
 _MAX_RATIO = 20  # of what a deflated file may grow by
@@ -84,7 +84,7 @@ def decode_bytes(raw: bytes) -> Decoded:
             :func:`gmia_monai.dicom.source_header.read_source_header`, ``GM-D023`` grows beyond all measure when it is
             unpacked.
     """
-    with _one_error():
+    with decoding():
         if raw[128:132] == b"DICM" or raw[:4] in (b"\x02\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0"):
             return _dicom(raw)
         if raw.startswith(_PNG) or raw.startswith(_JPEG):
@@ -95,18 +95,23 @@ def decode_bytes(raw: bytes) -> Decoded:
 
 
 @contextmanager
-def _one_error() -> Iterator[None]:
+def decoding() -> Iterator[None]:
+    """Any failure of a decoder becomes one coded error; its own text may quote the header and is cut off."""
     try:
         yield
     except (InputError, MemoryError):
         raise
+    except PermissionError:
+        raise InputError("GM-D001", "the file may not be opened", next_step="check its permissions") from None
     except Image.DecompressionBombError:
         raise InputError("GM-D010", "the image is too large") from None
-    except BaseException as error:  # noqa: BLE001 - decoders of damaged files raise anything, and quote it
+    except BaseException as error:  # noqa: BLE001 decoders of damaged files raise anything
         # A panic in a decoder written in Rust (pylibjpeg-rle) is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise InputError("GM-D003", "the file cannot be decoded", next_step="check that it is complete") from None
+        raise InputError(
+            "GM-D003", "the file cannot be decoded", next_step="check that it is complete and of the named format"
+        ) from None
 
 
 def _decoded(

@@ -2,8 +2,7 @@
 
 Text drawn into a radiograph is small, bright or dark against what is around it, and stands in lines. Such lines are
 found first, at several sizes and in both senses, whatever they say; all of them go, enlarged to one height and without
-their background, onto one page that tesseract reads. Reading the radiograph itself finds half as much
-(``scripts/check_text_detection.py``).
+their background, onto pages that tesseract reads. ``scripts/check_text_detection.py`` measures what is found.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["MARKERS", "TextDetector", "Word"]
 MARKERS = ("L", "R", "LT", "RT", "AP", "PA", "PORTABLE", "ERECT", "SUPINE")
 _STROKES = (9, 17, 33, 65)  # largest sizes in pixels of what is text, not anatomy
 _HEIGHT, _GAP, _WIDTH = 44, 26, 1400  # of a line on the page
-_MAX_LINES = 400
+_LINES = 400  # a page
 _MAX_PARTS = 20_000
 _SIDE = 2048  # larger images are read at this size: text on them is larger, too
 _SECONDS = 60
@@ -117,17 +116,18 @@ class TextDetector:
         """
         path = self.path
         grey = _levels(image)
-        lines = list(_lines(grey))[:_MAX_LINES]
-        if not lines:
-            return []
-        page, tops = _page([_strip(grey, line) for line in lines])
-        return list(self._read(path, page, tops))
+        lines = list(_lines(grey))
+        words: list[Word] = []
+        for first in range(0, len(lines), _LINES):
+            page, tops = _page([_strip(grey, line) for line in lines[first : first + _LINES]])
+            words += self._read(path, page, tops, first)
+        return words
 
     def _is_marker(self, text: str) -> bool:
         """A marker, or what is left of one that was cut."""
         return not text or any(text in marker.upper() for marker in self.markers)
 
-    def _read(self, path: str, page: UInt8[np.ndarray, "h w"], tops: Sequence[int]) -> Iterator[Word]:
+    def _read(self, path: str, page: UInt8[np.ndarray, "h w"], tops: Sequence[int], first: int) -> Iterator[Word]:
         buffer = io.BytesIO()
         Image.fromarray(page).save(buffer, "PNG", dpi=(150, 150))
         try:
@@ -149,7 +149,7 @@ class TextDetector:
             text = re.sub(r"[^A-Z0-9]", "", cells[-1].upper()) if len(cells) == 12 else ""
             if text:
                 middle = int(cells[7]) + int(cells[9]) / 2
-                yield Word(text, float(cells[10]), int(np.argmin(np.abs(middles - middle))))
+                yield Word(text, float(cells[10]), first + int(np.argmin(np.abs(middles - middle))))
 
 
 def _levels(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "rows cols"]:

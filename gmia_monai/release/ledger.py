@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmia_monai.dicom.atomic import atomic_path
+from gmia_monai.dicom.atomic import atomic_path, sync_folder
 from gmia_monai.errors import IntegrityError, UsageError
 from gmia_monai.typing import PathLike
 
@@ -97,7 +97,7 @@ class Ledger:
             os.ftruncate(self._file, len(whole))
         os.lseek(self._file, 0, os.SEEK_END)
         os.fsync(self._file)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self._write_head()
 
     def __iter__(self) -> Iterator[Entry]:
@@ -241,11 +241,3 @@ def _check_plain(value: Any) -> None:
             raise UsageError("GM-U401", "the ledger takes finite numbers only")
     elif value is not None and not isinstance(value, bool | int):
         raise UsageError("GM-U401", "the ledger takes plain values only", got=type(value).__name__)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

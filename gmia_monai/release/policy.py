@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from gmia_monai.dicom.text import MARKERS
 from gmia_monai.errors import UsageError
 from gmia_monai.typing import PathLike
 
@@ -67,12 +68,9 @@ class Intake(_Part):
 
 
 class Text(_Part):
-    """Burned-in text, looked for before and after; without the detector nothing is released."""
+    """Burned-in text, looked for before and after: it holds the image."""
 
-    source: Literal["hold"] = Field("hold", description="what becomes of an input with text")
-    markers: list[str] = Field(
-        ["L", "R", "LT", "RT", "AP", "PA", "PORTABLE", "ERECT", "SUPINE"], description="words that are no text"
-    )
+    markers: list[str] = Field(list(MARKERS), description="words that are no text")
 
 
 class Header(_Part):
@@ -99,17 +97,6 @@ class Checks(_Part):
         None, ge=1.0, description="quality floor: largest factor between the sides of the written and the model's image"
     )
     max_copy_cos: float = Field(0.995, gt=0.0, le=1.0, description="similarity to a training image that is a copy")
-    batch_attack: Literal["off", "report", "require"] = Field(
-        "report", description="adaptive attack over the whole release; require: without its pass nothing is complete"
-    )
-    batch_max_auc: float = Field(0.60, gt=0.5, le=1.0, description="upper 95 % limit that the attack must stay under")
-    batch_min_patients: int = Field(100, ge=10, description="with two images or more; fewer: it cannot tell")
-
-
-class Review(_Part):
-    """The review page."""
-
-    show_sources: bool = Field(False, description="show an image beside its source")
 
 
 class Policy(_Part):
@@ -124,7 +111,6 @@ class Policy(_Part):
     text: Text = Text()
     header: Header = Header()
     checks: Checks = Checks()
-    review: Review = Review()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Policy:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gmia_monai.dicom.atomic import sync_folder
 from gmia_monai.errors import IntegrityError, ResourceError
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle, read_instance, write_instance
 from gmia_monai.release.ledger import Ledger
@@ -100,12 +101,14 @@ class Runner:
         Raises:
             UsageError: ``GM-U413`` where another process is at work here.
             ResourceError: ``GM-R305`` where the disk is full; the same command goes on when there is room.
-            IntegrityError: ``GM-W301`` a ledger that was changed, ``GM-W304`` a released file that was.
+            IntegrityError: ``GM-W301`` a ledger that was changed, ``GM-W304`` a released file that was, ``GM-W305`` one
+                that is lost and cannot be made again.
         """
         self.places.make()
         try:
             with self.places.locked(), Ledger(self.places.ledger, self.workshop.key) as ledger:
                 self._ended = {e.body["handle"]: dict(e.body) for e in ledger if e.kind == "instance"}
+                self.progress.ends = Counter(body["state"] for body in self._ended.values())
                 redo = self._recover()
                 instances = self._take_in(list(input_files(self.places.source)))
                 self._end_before(ledger, instances)
@@ -132,9 +135,9 @@ class Runner:
                 if _sha256(place) != body["sha256"]:
                     raise IntegrityError(
                         "GM-W304",
-                        "a released file is not what was released",
+                        "a released file was changed",
                         got=body["file"],
-                        next_step="find out why",
+                        next_step="find out by whom",
                     )
                 continue
             staged = self.places.work / "staged" / Path(body["file"]).name
@@ -223,6 +226,8 @@ class Runner:
             for handle, one in zip(unit, made, strict=True):
                 self._finish(ledger, taken[handle], one, redo)
                 self._tell("making", self.progress.done + 1, self.progress.total)
+        if redo:  # of an earlier plan, or their sources are gone
+            raise _lost()
 
     def _plan(self, taken: dict[str, Instance]) -> Plan:
         """The plan that was begun, as long as it fits; else one for what has no end yet."""
@@ -241,7 +246,8 @@ class Runner:
         staged, place = self.places.staged(instance.name, suffix), self.places.released(instance.name, suffix)
         if instance.handle in redo:
             if not made.decision.released or made.sha256 != redo[instance.handle]:
-                raise IntegrityError("GM-W305", "a released file is lost, and does not come out the same again")
+                raise _lost()
+            del redo[instance.handle]
             _move(staged, place)
             return
         if instance.handle in self._ended:  # its unit was made again for another's sake
@@ -261,11 +267,11 @@ class Runner:
     def _end(self, ledger: Ledger, body: dict[str, Any]) -> None:
         ledger.append("instance", body)
         self._ended[body["handle"]] = body
+        self.progress.ends[body["state"]] += 1
 
     def _complete(self, ledger: Ledger) -> Outcome:
-        ends = Counter(body["state"] for body in self._ended.values())
         codes = Counter(code for body in self._ended.values() for code in body.get("codes", ()))
-        counts = {state: ends[state] for state in ("released", "held", "rejected")}
+        counts = {state: self.progress.ends[state] for state in ("released", "held", "rejected")}
         last = ledger.entries[-1] if ledger.entries else None
         if last is None or last.kind != "complete" or last.body != counts:
             ledger.append("complete", counts)
@@ -276,8 +282,15 @@ class Runner:
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         self.progress.stage, self.progress.done, self.progress.total = stage, done, total
-        self.progress.ends = Counter(body["state"] for body in self._ended.values())
         self._watch(self.progress)
+
+
+def _lost() -> IntegrityError:
+    return IntegrityError(
+        "GM-W305",
+        "a released file is lost, and does not come out the same again",
+        next_step="put it back, or make the release anew in another folder",
+    )
 
 
 def _without_copies(found: dict[str, Instance]) -> dict[str, Instance]:
@@ -305,9 +318,5 @@ def _move(staged: Path, place: Path, mode: int = 0o644) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     staged.chmod(mode)
     os.replace(staged, place)  # noqa: PTH105
-    for folder in (place.parent, place.parent.parent):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(place.parent)
+    sync_folder(place.parent.parent)

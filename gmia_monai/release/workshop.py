@@ -15,7 +15,7 @@ from gmia_monai.dicom.decoder import Decoder, read_file
 from gmia_monai.dicom.header_check import check_header
 from gmia_monai.dicom.intensity import from_unit, integer_to_unit
 from gmia_monai.dicom.release_header import Derivation, HeaderRules
-from gmia_monai.errors import InputError
+from gmia_monai.errors import InputError, ResourceError
 from gmia_monai.release.gate import Decision
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle
 from gmia_monai.release.intake import admit
@@ -87,6 +87,8 @@ class Workshop:
             held += self._held_for(decoded, found)
         except InputError as error:
             return Instance(handle, "rejected", (error.code,))
+        except ResourceError:
+            raise  # the machine lacks something: no end for the image, which another run may give it
         except Exception as error:  # noqa: BLE001 - no file may end the run, and what is unknown is not released
             _log.warning("%s: intake ended with %s", handle, type(error).__name__)
             return Instance(handle, "held", ("GM-H204",))
@@ -146,8 +148,8 @@ class Workshop:
             digest = hashlib.sha256(staged).hexdigest()
             scores = self._scores(instance, square, staged, sources)
         except Exception as error:  # noqa: BLE001 - a check that was not made is not passed
-            if isinstance(error, OSError):
-                raise  # a full disk is no fault of the image
+            if isinstance(error, OSError | ResourceError):
+                raise  # a full disk, a detector that is not installed: no fault of the image
             _log.warning("%s: a check ended with %s", instance.handle, type(error).__name__)
             failures.append("GM-H204")
         return Made(instance.handle, self.parts.gate.judge(scores, failures), digest)

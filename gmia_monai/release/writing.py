@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
+from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.dicom.intensity import from_unit
 from gmia_monai.release.instance import Instance
 from gmia_monai.release.pixels import full_image
@@ -70,9 +70,5 @@ def _nifti(levels: np.ndarray) -> bytes:
 
 def put(path: Path, raw: bytes) -> None:
     """Writes a file that is on the disk when this returns; one of that name is replaced, a link is not followed."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(raw)
-        stream.flush()
-        os.fsync(stream.fileno())
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(raw)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from monai.data import NibabelReader, PILReader, PydicomReader
-from PIL import Image
 from pydicom.dataset import FileDataset
 
 from gmia_monai.dicom.codestream import check_codestream
+from gmia_monai.dicom.decode import decoding
 from gmia_monai.dicom.grey import grey_channel, nifti_range
 from gmia_monai.dicom.intensity import dicom_to_unit, integer_to_unit, values_to_unit
 from gmia_monai.dicom.intensity_tags import IntensityTags
@@ -86,32 +84,12 @@ def read_radiograph(path: PathLike) -> tuple[Float[np.ndarray, "h w"], Frame]:
             infinity, GM-D009 no image in the file, GM-D010 too large, GM-D011 bit depth, GM-D012 look-up table or
             window cannot be applied.
     """
-    with _decoding():
+    with decoding():
         kind = file_kind(path)
         reader = {"png": _read_pil, "jpeg": _read_pil, "dicom": _read_dicom, "nifti": _read_nifti}[kind]
         image, frame = reader(Path(path))
     check_image(image)
     return image, frame
-
-
-@contextmanager
-def _decoding() -> Iterator[None]:
-    """Any failure of a decoder becomes one coded error; its own text may quote the header and is cut off."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except PermissionError:
-        raise InputError("GM-D001", "the file may not be opened", next_step="check its permissions") from None
-    except Image.DecompressionBombError:
-        raise InputError("GM-D010", "the image is too large") from None
-    except BaseException as error:  # noqa: BLE001 decoders of damaged files raise anything
-        # A panic in a decoder written in Rust (pylibjpeg-rle) is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise InputError(
-            "GM-D003", "the file cannot be decoded", next_step="check that it is complete and of the named format"
-        ) from None
 
 
 def _read_pil(path: Path) -> tuple[Float[np.ndarray, "h w"], Frame]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gmia_monai.dicom.text import MARKERS
 from gmia_monai.errors import UsageError
 from gmia_monai.release.policy import Policy, explain_policy, load_policy
 
@@ -18,13 +19,13 @@ def _file(folder, text: str):
 
 def test_defaults_are_those_without_a_file_and_of_an_empty_one(tmp_path):
     assert load_policy(None) == load_policy(_file(tmp_path, "")) == Policy()
-    assert Policy().linkage == "unlinkable" and Policy().text.source == "hold"
-    assert not Policy().intake.images_without_header and not Policy().review.show_sources
+    assert Policy().linkage == "unlinkable" and Policy().text.markers == list(MARKERS)
+    assert not Policy().intake.images_without_header
 
 
 def test_yaml_and_json_say_the_same(tmp_path):
-    wanted = {"linkage": "pseudonymous", "checks": {"identity_share": 0.02, "batch_attack": "require"}}
-    text = "linkage: pseudonymous\nchecks:\n  identity_share: 0.02\n  batch_attack: require\n"
+    wanted = {"linkage": "pseudonymous", "checks": {"identity_share": 0.02, "max_upscale": 4.0}}
+    text = "linkage: pseudonymous\nchecks:\n  identity_share: 0.02\n  max_upscale: 4.0\n"
     one, other = load_policy(_file(tmp_path, text)), load_policy(_file(tmp_path, json.dumps(wanted)))
     assert one == other and one.checks.identity_share == 0.02
     assert one.sha256 == other.sha256 != Policy().sha256

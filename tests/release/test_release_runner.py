@@ -164,6 +164,23 @@ def test_a_detector_of_text_that_is_missing_or_finds_something_releases_nothing(
         assert outcome.ends == {"released": 0, "held": 12, "rejected": 0}
 
 
+@pytest.mark.parametrize("at", [3, 15])  # while files are read, and while new images are judged
+def test_what_the_machine_lacks_ends_the_run_and_not_the_images(source, whole, tmp_path, at):
+    calls = []
+
+    def removed(image):
+        calls.append(0)
+        if len(calls) > at:
+            raise ResourceError("GM-R089", "tesseract is not installed")
+        return []
+
+    with pytest.raises(ResourceError, match="GM-R089"):
+        release(source, tmp_path / "out", parts=replace(_parts(), find_text=removed))
+    assert not list((tmp_path / "out" / "images").rglob("*.*"))
+    release(source, tmp_path / "out")
+    assert _contents(tmp_path / "out") == _contents(whole)
+
+
 def test_every_file_has_an_end(tmp_path):
     source = write_input(tmp_path / "in", patients=2, images=2)
     (source / "notes.txt").write_text("Doe")
@@ -209,6 +226,17 @@ def test_a_released_file_that_was_changed_or_lost_is_noticed(tmp_path):
     file.unlink()  # lost: made again, and it has to be the same
     release(source, tmp_path / "out")
     assert _contents(tmp_path / "out") == before
+
+
+def test_a_lost_file_that_cannot_be_made_again_is_noticed(tmp_path):
+    source = write_input(tmp_path / "in", patients=1, images=2)
+    release(source, tmp_path / "out")
+    (source / "more.dcm").write_bytes(dicom_file("P7", 0))
+    release(source, tmp_path / "out")
+    for file in (tmp_path / "out" / "images").rglob("*.dcm"):
+        file.unlink()  # the first two are of an earlier plan
+    with pytest.raises(IntegrityError, match="GM-W305"):
+        release(source, tmp_path / "out")
 
 
 def test_images_without_a_header_go_by_policy(tmp_path):
