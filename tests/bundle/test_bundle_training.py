@@ -252,7 +252,7 @@ PROFILES = sorted(p.name for p in (CONFIGS / "profiles").glob("*.yaml"))
 
 
 def _base_of(profile: str) -> str:
-    of_identity = ("identity", "attacker", "siamese", "verifier", "retrieval")
+    of_identity = ("identity", "attacker", "siamese", "verifier", "retrieval", "gate")
     parts = dict.fromkeys(of_identity, "train_identity.yaml") | {
         "utility": "train_utility.yaml",
         "evaluate": "evaluate.yaml",
