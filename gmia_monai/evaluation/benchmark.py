@@ -289,34 +289,36 @@ class _Worker:
         name = {_CORE: "", _HALF: "half"}.get(most) if images is None else None
         if name is None:
             name = f"at most {most} images a patient" + ("" if images is None else f", {images} a role")
+        if "n_members" in entry.suite:
+            name = f"{name or 'core'}, {entry.suite['n_members']} to learn findings from"
         return [replace(line, extra={**line.extra, "list": name}) if name else line for line in lines]
 
     def _attacked(
         self, entry: SystemEntry, system: Anonymizer, state: SystemState, names: Sequence[str] | None
     ) -> list[Result]:
-        plan = self.plan
+        plan, given = self.plan, replace(self.plan.judgement, **entry.suite)
         case = make_case(
             plan.cohort,
             system,
             plan.image_size,
             store=UnitStore(self.out / "units"),
-            models_dir=plan.judgement.models_dir,
-            roles=plan.judgement.roles,
-            n_members=plan.judgement.n_members,
-            device=plan.judgement.device,
+            models_dir=given.models_dir,
+            roles=given.roles,
+            n_members=given.n_members,
+            device=given.device,
             max_images=entry.max_images or plan.max_images,
             n_images=plan.n_images,
             known=self.known,
         )
         self.known = case.knowledge.training
         judgement = replace(
-            plan.judgement,
+            given,
             attacks=names,
             store_dir=self.out / "refitted",
             cache_dir=self.out / "classifiers",
             command=plan.commands.get(entry.id, ""),
             more_handlers=lambda lines, tracker, judged: [
-                *plan.judgement.more_handlers(lines, tracker, judged),
+                *given.more_handlers(lines, tracker, judged),
                 self.progress.handler(state, lines),
             ],
         )
@@ -356,7 +358,7 @@ class _Worker:
 
     def _mark(self, entry: SystemEntry, system: Anonymizer, names: Sequence[str] | None) -> str:
         """Hash of all that decides the lines of a system."""
-        plan, judged = self.plan, self.plan.judgement
+        plan, judged = self.plan, replace(self.plan.judgement, **entry.suite)
         weights = [p for stem in ("arcface", "siamese", "retrieval") for p in attacker_weights(judged.models_dir, stem)]
         used = {*(path.stem for path in weights), "identity", "utility"}
         hashes = {name: found for name, found in weight_hashes(judged.models_dir).items() if name in used}

@@ -26,6 +26,7 @@ Images = Callable[[], RealImages]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder and of a file
 _KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_OF_SUITE = {"n_members", "utility_seeds"}
 _GIVEN_HERE = ("models_dir", "device", "training", "other_people")
 _WITHOUT_MODELS = "no_weights"  # a folder that nobody has: what needs weights says so by its own coded error
 
@@ -40,6 +41,7 @@ class SystemEntry:
         settings: of the system; ``auto`` for ``bfloat16`` and ``compiled``: where the machine can.
         attacks: the only attacks that are made on it, ``cost`` among them; None: all.
         max_images: images a patient in the lists that it is judged on; None: the benchmark's.
+        suite: ``n_members`` and ``utility_seeds`` of its own.
         needs: recorded weights that it cannot do without.
     """
 
@@ -49,6 +51,7 @@ class SystemEntry:
     attacks: tuple[str, ...] | None = None
     max_images: int | None = None
     needs: tuple[str, ...] = ()
+    suite: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_entries(
@@ -57,7 +60,8 @@ def read_entries(
     """Entries by id, in the order of the config.
 
     Args:
-        systems: id -> ``name``, and where wanted ``attacks``, ``max_images``, ``needs``; all else are settings.
+        systems: id -> ``name``, and where wanted ``attacks``, ``max_images``, ``needs``, ``suite``; all else are
+            settings.
         only: ids, or a single one; None: all.
         strict: refuse names that there are no classes for, and settings that a class does not take.
 
@@ -84,13 +88,15 @@ def _entry(system: str, given: Any) -> SystemEntry:
         raise _unusable(system, "no name", "name: one of " + ", ".join(ANONYMIZERS))
     rest = dict(given)
     name, attacks, most = rest.pop("name"), rest.pop("attacks", None), rest.pop("max_images", None)
-    needs = rest.pop("needs", None) or ()
+    needs, suite = rest.pop("needs", None) or (), rest.pop("suite", None) or {}
     for key, found in (("attacks", attacks or ()), ("needs", needs)):
         if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
             raise _unusable(system, key, "a list of names")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise _unusable(system, "max_images", "1 or more")
-    return SystemEntry(system, name, rest, None if attacks is None else tuple(attacks), most, tuple(needs))
+    if not isinstance(suite, Mapping) or not suite.keys() <= _OF_SUITE:
+        raise _unusable(system, "suite", "settings among " + ", ".join(sorted(_OF_SUITE)))
+    return SystemEntry(system, name, rest, None if attacks is None else tuple(attacks), most, tuple(needs), suite)
 
 
 def is_built_in(entry: SystemEntry) -> bool:

@@ -24,6 +24,7 @@ from gmia_monai.errors import ExitCode, IntegrityError, ManifestError, ResourceE
 from gmia_monai.evaluation import benchmark
 from gmia_monai.evaluation.benchmark import BenchmarkOutcome, benchmark_commands, run_benchmark
 from gmia_monai.evaluation.benchmark_state import SystemState, claimed
+from gmia_monai.evaluation.command import Judgement
 from gmia_monai.metrics.results import append_results, read_results
 
 CONTROLS = ["unchanged", "noise"]
@@ -148,6 +149,19 @@ def test_an_entry_has_its_own_attacks_and_lists(manifest, models, tmp_path, made
     assert {r.extra["list"] for r in read_results(plan.results_dir / "some.jsonl")} == {
         "at most 2 images a patient, 7 a role"
     }
+
+
+def test_an_entry_has_its_own_settings_of_the_suite(manifest, models, tmp_path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(Judgement, "run", lambda self, case, out: seen.append((self, case)) or [])
+    systems = {"few": {"name": "noise", "suite": {"n_members": 5, "utility_seeds": [7]}}, "all": {"name": "noise"}}
+    plan = tiny_plan(manifest, models, tmp_path, systems=systems)
+    run_benchmark(plan)
+    (few, _), (usual, _) = seen
+    assert (few.n_members, few.utility_seeds) == (5, [7])
+    assert (usual.n_members, usual.utility_seeds) == (plan.judgement.n_members, plan.judgement.utility_seeds)
+    marks = [SystemState.read(tmp_path, system).mark for system in systems]
+    assert marks[0] != marks[1]
 
 
 def test_an_interrupted_run_goes_on_with_the_next_attack(manifest, models, tmp_path, made, monkeypatch) -> None:

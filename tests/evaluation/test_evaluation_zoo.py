@@ -81,6 +81,8 @@ def test_what_cannot_be_used_has_its_own_code(more_systems) -> None:
         {"name": "noise", "attacks": "cost"},
         {"name": "noise", "needs": [1]},
         {"name": "noise", "max_images": 0},
+        {"name": "noise", "suite": {"seeds": [0]}},
+        {"name": "noise", "suite": 2},
     ):
         assert _code({"a": entry}) == "GM-U382", entry
     assert _code({"../a": {"name": "noise"}}) == "GM-U382"
