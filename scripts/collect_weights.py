@@ -18,8 +18,10 @@ ATTACKERS = tuple(stem + seed for stem in ("arcface", "siamese") for seed in SEE
 # another name.
 SYSTEMS = (
     "verifier", "identity_second", "generator", "generator_discriminator", "aegan_e", "prior", "prior_e",
-    "plan_identity", "prichexy", "privacy_net", "privacy_net_port", "latent_diffusion", "retrieval",
+    "plan_identity", "prichexy", "privacy_net", "privacy_net_port", "latent_diffusion", "retrieval", "gate",
+    "gate_utility",
 )  # fmt: skip
+RECORDED_AS = {"gate_utility": "utility"}
 TRAINED_IN = {"discriminator": "aegan", "generator_discriminator": "generator", "aegan_e": "e_training"}
 
 
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in options.names:
             folder = options.output_dir / TRAINED_IN.get(name, name) / "models"
             # The runs of several seeds of an attacker all write the same name.
-            own = name.split("_")[0] if name in ATTACKERS else name
+            own = name.split("_")[0] if name in ATTACKERS else RECORDED_AS.get(name, name)
             network = load_recorded(folder, own)
             metadata = read_metadata(folder / read_index(folder)[own]["file"])
             facts = {k: v for k, v in metadata.items() if k not in ("network", "arguments")}

@@ -326,16 +326,14 @@ class _Worker:
 
     def _cost(self, entry: SystemEntry, system: Anonymizer, state: SystemState) -> list[Result]:
         plan, path = self.plan, self.out / entry.id / f"{COST}.jsonl"
-        facts = [1, system.fingerprint, plan.cost_images, plan.image_size, plan.judgement.device, self.files]
-        mark = _digest(facts)[:16]
+        mark = _digest([1, system.fingerprint, plan.cost_images, plan.image_size, plan.judgement.device, self.files])[:16]
         kept = read_results(path) if path.is_file() else []
         if not kept or any(line.config_hash != mark for line in kept):
             roles = ROLE_OF | dict(plan.judgement.roles or {})
             judged = plan.cohort.role(roles["judged"], MIN_PATIENTS).core(entry.max_images or plan.max_images)
             real = read_real(judged.sample(min(plan.cost_images, len(judged))), plan.image_size)
             profile = plan.judgement.profile or f"cxr{plan.image_size}"
-            command = plan.commands.get(entry.id, "")
-            context = RunContext(system.name, profile, config_hash=mark, command=command)
+            context = RunContext(system.name, profile, config_hash=mark, command=plan.commands.get(entry.id, ""))
             started = time.monotonic()
             kept = cost_lines(system, real, context, plan.judgement.device)
             path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from gmia_monai.networks.discriminator import Discriminator
 from gmia_monai.networks.generator import MappedGenerator
 from gmia_monai.networks.identity import IdentityNet
 from gmia_monai.networks.image_translation import TranslationNet
+from gmia_monai.networks.known_images import KnownImages
 from gmia_monai.networks.latent_diffusion import LatentDiffusionNet
 from gmia_monai.networks.patient_classifier import PatientClassifier
 from gmia_monai.networks.prior import LatentPrior
@@ -41,6 +42,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "DeformationNet": DeformationNet,
     "Discriminator": Discriminator,
     "IdentityNet": IdentityNet,
+    "KnownImages": KnownImages,
     "LatentDiffusionNet": LatentDiffusionNet,
     "LatentPrior": LatentPrior,
     "MappedGenerator": MappedGenerator,

@@ -10,9 +10,17 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from gmia_monai.errors import IntegrityError
+from gmia_monai.networks import IdentityNet, UtilityNet
+from gmia_monai.networks.known_images import KnownImages
+from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.release.calibration import Surroundings
+from gmia_monai.typing import PathLike
+from gmia_monai.weights import watched_reads
 
-__all__ = ["NetworkWatch"]
+__all__ = ["GATE_NETWORKS", "NetworkWatch"]
+
+GATE_NETWORKS = ("gate", "gate_utility", "gate_known")
 
 _BATCH = 128
 
@@ -45,6 +53,28 @@ class NetworkWatch:
         self._learned = _unit(learned)
         self._device = device
 
+    @classmethod
+    def from_weights(cls, models_dir: PathLike, device: str = "cpu") -> NetworkWatch:
+        """The recorded networks ``gate``, ``gate_utility`` and ``gate_known``.
+
+        Raises:
+            IntegrityError: ``GM-W001`` … ``GM-W008`` for weights that are missing or not what was recorded, ``GM-W309``
+                where those under one of the names are of another kind.
+        """
+        with watched_reads() as read:
+            verifier, diagnostic, known = (load_recorded(models_dir, name) for name in GATE_NETWORKS)
+        kinds = (verifier, IdentityNet), (diagnostic, UtilityNet), (known, KnownImages)
+        for name, (network, kind) in zip(GATE_NETWORKS, kinds, strict=True):
+            if not isinstance(network, kind):
+                raise IntegrityError(
+                    "GM-W309", f"{name} is another kind of network", got=type(network).__name__, expected=kind.__name__
+                )
+        assert isinstance(known, KnownImages)
+        numbers = (getattr(known, name).double().numpy() for name in ("mean", "whitening", "limit"))
+        mean, whitening, limit = numbers
+        around = Surroundings(mean, whitening, float(limit))
+        return cls(verifier, diagnostic, around, known.learned.numpy().astype(np.float32), read, device)
+
     def embed(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Embeddings of identity, of unit length."""
         return _unit(self._run(self._verifier, images))
@@ -60,10 +90,14 @@ class NetworkWatch:
         found: np.ndarray = 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
         return found
 
+    def features(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
+        """Features of the diagnostic network."""
+        network: Callable[[Tensor], Tensor] = self._diagnostic.features  # type: ignore[assignment]
+        return self._run(network, images)
+
     def strangeness(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:
         """Distance from known images, see :meth:`gmia_monai.release.calibration.Surroundings.strangeness`."""
-        features: Callable[[Tensor], Tensor] = self._diagnostic.features  # type: ignore[assignment]
-        return self._surroundings.strangeness(self._run(features, images))
+        return self._surroundings.strangeness(self.features(images))
 
     def nearest_copy(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:
         """Largest cosine with an image that the makers learned from."""

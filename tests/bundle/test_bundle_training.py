@@ -253,16 +253,20 @@ PROFILES = sorted(p.name for p in (CONFIGS / "profiles").glob("*.yaml"))
 
 def _base_of(profile: str) -> str:
     of_identity = ("identity", "attacker", "siamese", "verifier", "retrieval", "gate")
-    parts = dict.fromkeys(of_identity, "train_identity.yaml") | {
-        "utility": "train_utility.yaml",
-        "evaluate": "evaluate.yaml",
-        "benchmark": "benchmark.yaml",
-        "generator": "train_generator.yaml",
-        "patients": "train_patients.yaml",
-        "prichexy": "train_confusion.yaml",
-        "privacy_net": "train_confusion.yaml",
-        "diffusion": "train_diffusion.yaml",
-    }
+    parts = (
+        {"gate_utility": "train_utility.yaml"}
+        | dict.fromkeys(of_identity, "train_identity.yaml")
+        | {
+            "utility": "train_utility.yaml",
+            "evaluate": "evaluate.yaml",
+            "benchmark": "benchmark.yaml",
+            "generator": "train_generator.yaml",
+            "patients": "train_patients.yaml",
+            "prichexy": "train_confusion.yaml",
+            "privacy_net": "train_confusion.yaml",
+            "diffusion": "train_diffusion.yaml",
+        }
+    )
     return next((v for k, v in parts.items() if k in profile), "train.yaml")
 
 
