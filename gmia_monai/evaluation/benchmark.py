@@ -264,8 +264,7 @@ class _Worker:
         lines: list[Result] = []
         if names is None or COST in names:
             lines += self._cost(entry, system, state)
-        others = _without_cost(names)
-        if others is None or others:
+        if (others := _without_cost(names)) is None or others:
             lines += self._attacked(entry, system, state, others)
         # Lines of another release, e.g. of weights before these, would stand beside those of this one.
         releases = {line.release_hash for line in lines if line.release_hash}
@@ -326,7 +325,8 @@ class _Worker:
 
     def _cost(self, entry: SystemEntry, system: Anonymizer, state: SystemState) -> list[Result]:
         plan, path = self.plan, self.out / entry.id / f"{COST}.jsonl"
-        mark = _digest([1, system.fingerprint, plan.cost_images, plan.image_size, plan.judgement.device, self.files])[:16]
+        facts = [1, system.fingerprint, plan.cost_images, plan.image_size, plan.judgement.device, self.files]
+        mark = _digest(facts)[:16]
         kept = read_results(path) if path.is_file() else []
         if not kept or any(line.config_hash != mark for line in kept):
             roles = ROLE_OF | dict(plan.judgement.roles or {})
