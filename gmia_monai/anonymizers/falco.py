@@ -80,6 +80,7 @@ class Falco(ImageAnonymizer):
         name: name for the result lines; None: made of ``target_cos``.
         device: where it runs.
         unit_size: images that are optimised together; each of them as if alone.
+        bfloat16: run the networks of the loop under bfloat16 autocast; codes and Adam stay in float32.
 
     Raises:
         UsageError: ``GM-U068`` for a setting outside its range.
@@ -104,6 +105,7 @@ class Falco(ImageAnonymizer):
         name: str | None = None,
         device: str = "cpu",
         unit_size: int = 16,
+        bfloat16: bool = False,
     ) -> None:
         for setting, got, usable, expected in (
             ("target_cos", target_cos, -1.0 <= target_cos <= 1.0, "-1 to 1"),
@@ -127,7 +129,7 @@ class Falco(ImageAnonymizer):
             "truncation": truncation,
             "synthetic_seed": synthetic_seed,
             "layers": list(range(self.layers.start, self.layers.stop)),
-        }
+        } | ({"bfloat16": True} if bfloat16 else {})
         description = (
             f"Adam, learning rate {lr:g}, {n_steps} steps on layers {self.layers.start} to {self.layers.stop - 1} of "
             f"{aegan.synthesis.n_layers}, from the nearest of {n_synthetic} synthetic images; target cosine "
@@ -139,7 +141,7 @@ class Falco(ImageAnonymizer):
         place = {"device": device, "memory_format": torch.channels_last}
         self.aegan, self.identity, self.utility = (net.to(**place) for net in (aegan, identity, utility))
         self.generator = generator
-        self.device = device
+        self.device, self.bfloat16 = device, bfloat16
         self.target_cos, self.lambda_id, self.lambda_attr = target_cos, lambda_id, lambda_attr
         self.lr, self.n_steps = lr, n_steps
         self.n_synthetic, self.truncation, self.synthetic_seed = n_synthetic, truncation, synthetic_seed
@@ -209,12 +211,13 @@ class Falco(ImageAnonymizer):
         adam = torch.optim.Adam([free], lr=self.lr)
         schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [int(m * self.n_steps) for m in _MILESTONES], _GAMMA)
         before, after = ws[:, : self.layers.start], ws[:, self.layers.stop :]
+        kind = torch.device(self.device).type
         for _ in range(self.n_steps):
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=self.bfloat16):
                 image = self._synthesise(torch.cat([before, free, after], dim=1))
                 off_target, drift = self.losses(image, embedding, attributes)
                 loss = (self.lambda_id * off_target + self.lambda_attr * drift).sum()
-                free.grad = torch.nan_to_num(torch.autograd.grad(loss, free)[0])
+            free.grad = torch.nan_to_num(torch.autograd.grad(loss, free)[0])
             adam.step()
             schedule.step()
         return torch.cat([before, free.detach(), after], dim=1)

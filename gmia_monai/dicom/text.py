@@ -42,11 +42,13 @@ class Word:
         text: its letters and digits, in capitals.
         confidence: of tesseract, 0 to 100.
         line: number of the line that it stands in.
+        box: of that line: first row and column, and those behind the last.
     """
 
     text: str
     confidence: float
     line: int
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -87,47 +89,56 @@ class TextDetector:
             )
         return found
 
-    def __call__(self, image: Float[np.ndarray, "h w"]) -> list[str]:
+    def __call__(self, image: Float[np.ndarray, "h w"]) -> list[Word]:
         """Words of lines that are text: one word that is read with certainty, or five letters with some.
 
         Args:
             image: in [0, 1].
 
         Raises:
-            ResourceError: ``GM-R089`` where tesseract is missing, fails or takes too long.
+            ResourceError: ``GM-R089`` where tesseract is missing or fails.
+            TimeoutError: where it takes too long.
         """
         by_line: dict[int, list[Word]] = {}
         for word in self.words(image):
             if not self._is_marker(word.text):
                 by_line.setdefault(word.line, []).append(word)
-        found = []
+        found: list[Word] = []
         for words in by_line.values():
             certain = any(len(w.text) >= 3 and w.confidence >= _CERTAIN for w in words)
             letters = sum(len(w.text) for w in words if w.confidence >= _SOMEWHAT)
             if certain or letters >= 5:
-                found += [w.text for w in words if w.confidence >= _SOMEWHAT]
+                found += [w for w in words if w.confidence >= _SOMEWHAT]
         return found
 
     def words(self, image: Float[np.ndarray, "h w"]) -> list[Word]:
         """All words, markers too, with their confidence.
 
         Raises:
-            ResourceError: ``GM-R089`` as above.
+            ResourceError: ``GM-R089``, and TimeoutError, as above.
         """
         path = self.path
         grey = _levels(image)
         lines = list(_lines(grey))
+        factor = np.array([image.shape[0] / grey.shape[0], image.shape[1] / grey.shape[1]] * 2)
         words: list[Word] = []
         for first in range(0, len(lines), _LINES):
-            page, tops = _page([_strip(grey, line) for line in lines[first : first + _LINES]])
-            words += self._read(path, page, tops, first)
+            part = lines[first : first + _LINES]
+            page, tops = _page([_strip(grey, line) for line in part])
+            for text, confidence, row in self._read(path, page, tops):
+                line = part[row]
+                edges = np.array([line.top, line.left, line.bottom, line.right]) * factor
+                top, left = (int(edge) for edge in np.floor(edges[:2]))
+                bottom, right = (int(edge) for edge in np.ceil(edges[2:]))
+                words.append(Word(text, confidence, first + row, (top, left, bottom, right)))
         return words
 
     def _is_marker(self, text: str) -> bool:
         """A marker, or what is left of one that was cut."""
         return not text or any(text in marker.upper() for marker in self.markers)
 
-    def _read(self, path: str, page: UInt8[np.ndarray, "h w"], tops: Sequence[int], first: int) -> Iterator[Word]:
+    def _read(self, path: str, page: UInt8[np.ndarray, "h w"], tops: Sequence[int]) -> Iterator[tuple[str, float, int]]:
+        """Text, confidence and row of each word on a page."""
         buffer = io.BytesIO()
         Image.fromarray(page).save(buffer, "PNG", dpi=(150, 150))
         try:
@@ -139,6 +150,8 @@ class TextDetector:
                 check=True,
                 env={"OMP_THREAD_LIMIT": "1", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
             )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError("looking for text took too long") from None
         except (OSError, subprocess.SubprocessError) as error:
             raise ResourceError(
                 "GM-R089", "tesseract failed, and nothing is released without it", got=type(error).__name__
@@ -149,7 +162,7 @@ class TextDetector:
             text = re.sub(r"[^A-Z0-9]", "", cells[-1].upper()) if len(cells) == 12 else ""
             if text:
                 middle = int(cells[7]) + int(cells[9]) / 2
-                yield Word(text, float(cells[10]), first + int(np.argmin(np.abs(middles - middle))))
+                yield text, float(cells[10]), int(np.argmin(np.abs(middles - middle)))
 
 
 def _levels(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "rows cols"]:

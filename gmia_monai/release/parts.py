@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Float32
 
+from gmia_monai.dicom.text import Word
 from gmia_monai.errors import UsageError
 from gmia_monai.release.gate import Gate
 
@@ -75,7 +76,7 @@ class Watching(Protocol):
 class TextFinder(Protocol):
     """Finds text in an image."""
 
-    def __call__(self, image: Float[np.ndarray, "h w"]) -> list[str]:
+    def __call__(self, image: Float[np.ndarray, "h w"]) -> list[Word]:
         """Words that are no markers; raises where it cannot look."""
 
 

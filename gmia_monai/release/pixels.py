@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, UInt16
 
@@ -10,7 +12,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.transforms.crop import square_box
 from gmia_monai.transforms.resample import resize_image
 
-__all__ = ["full_image", "model_image", "upscale"]
+__all__ = ["blanked", "full_image", "model_image", "upscale"]
 
 
 def model_image(levels: UInt16[np.ndarray, "h w"], size: int) -> Float[np.ndarray, "size size"]:
@@ -19,6 +21,31 @@ def model_image(levels: UInt16[np.ndarray, "h w"], size: int) -> Float[np.ndarra
     square = levels[box.top : box.top + box.height, box.left : box.left + box.width]
     image: np.ndarray = np.clip(resize_image(integer_to_unit(square, 16), (size, size)), 0.0, 1.0)
     return image
+
+
+def blanked(
+    levels: UInt16[np.ndarray, "h w"], boxes: Sequence[tuple[int, int, int, int]], margin: float = 0.3
+) -> UInt16[np.ndarray, "h w"]:
+    """The image with boxes of one grey each, the median of what is around it.
+
+    Args:
+        levels: grey levels.
+        boxes: first row and column, and those behind the last.
+        margin: of a box, in parts of its height: letters reach beyond their lines.
+    """
+    found, inside = levels.copy(), np.zeros(levels.shape, dtype=bool)
+    places = []
+    for top, left, bottom, right in boxes:
+        more = max(2, round(margin * (bottom - top)))
+        inner, outer = (
+            (slice(max(0, top - m), bottom + m), slice(max(0, left - m), right + m)) for m in (more, 2 * more)
+        )
+        inside[inner] = True
+        places.append((inner, outer))
+    for inner, outer in places:
+        around = levels[outer][~inside[outer]]
+        found[inner] = np.uint16(np.median(around if around.size else levels[outer]))
+    return found
 
 
 def full_image(

@@ -68,8 +68,11 @@ class Intake(_Part):
 
 
 class Text(_Part):
-    """Burned-in text, looked for before and after: it holds the image."""
+    """Burned-in text, looked for before and after; what is found in a new image always holds it."""
 
+    before: Literal["hold", "blank"] = Field(
+        "hold", description="text in a source: held, or its lines blanked before anything else sees the image"
+    )
     markers: list[str] = Field(list(MARKERS), description="words that are no text")
 
 

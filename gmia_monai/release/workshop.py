@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,7 +20,7 @@ from gmia_monai.release.gate import Decision
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle
 from gmia_monai.release.intake import admit
 from gmia_monai.release.parts import Parts
-from gmia_monai.release.pixels import full_image, model_image, upscale
+from gmia_monai.release.pixels import blanked, full_image, model_image, upscale
 from gmia_monai.release.places import Places
 from gmia_monai.release.policy import Policy
 from gmia_monai.release.writing import encode, put
@@ -83,12 +83,15 @@ class Workshop:
             raw, digest = read_file(self.places.source / relative_path, self.policy.intake.max_file_mib << 20)
             decoded = self.decoder.decode(raw)
             held = admit(decoded, self.policy.intake)
+            decoded, text = self._without_text(decoded)
             found = self._instance(relative_path, digest, decoded)
-            held += self._held_for(decoded, found)
+            held += text + self._held_for(found)
         except InputError as error:
             return Instance(handle, "rejected", (error.code,))
         except ResourceError:
             raise  # the machine lacks something: no end for the image, which another run may give it
+        except TimeoutError:
+            return Instance(handle, "held", ("GM-H203",))
         except Exception as error:  # noqa: BLE001 - no file may end the run, and what is unknown is not released
             _log.warning("%s: intake ended with %s", handle, type(error).__name__)
             return Instance(handle, "held", ("GM-H204",))
@@ -102,16 +105,22 @@ class Workshop:
         done = Derivation(self.parts.redraw.description, weights, self.version, True, side, (0, 0))
         return Instance.taken_from(self.key, relative_path, digest, decoded, rules, done, side)
 
-    def _held_for(self, decoded: Decoded, found: Instance) -> list[str]:
-        """What the pixels say against an image."""
-        held = []
+    def _without_text(self, decoded: Decoded) -> tuple[Decoded, list[str]]:
+        """The image without the lines of text that the policy blanks, and why it is held where text is left."""
         says_so = decoded.header is not None and decoded.header.burned_in == "YES"
-        if says_so or self.parts.find_text(integer_to_unit(decoded.levels, 16)):
-            held.append("GM-H007")
+        words = self.parts.find_text(integer_to_unit(decoded.levels, 16))
+        if not words:  # text that a header speaks of and nobody finds may be anywhere
+            return decoded, ["GM-H007"] if says_so else []
+        if self.policy.text.before == "hold":
+            return decoded, ["GM-H007"]
+        levels = blanked(decoded.levels, [word.box for word in words])
+        left = self.parts.find_text(integer_to_unit(levels, 16))
+        return replace(decoded, levels=levels), ["GM-H007"] if left else []
+
+    def _held_for(self, found: Instance) -> list[str]:
+        """What the pixels say against an image."""
         assert found.image is not None
-        if not float(self.parts.watch.strangeness(found.image[None])[0]) <= 1.0:
-            held.append("GM-H006")
-        return held
+        return [] if float(self.parts.watch.strangeness(found.image[None])[0]) <= 1.0 else ["GM-H006"]
 
     # -- units ------------------------------------------------------------------------------------------------------
     def make(self, unit: Sequence[Instance], others: Mapping[str, Float32[np.ndarray, "m s s"]]) -> list[Made]:
@@ -147,6 +156,8 @@ class Workshop:
             staged = path.read_bytes()  # what is judged is what is on the disk
             digest = hashlib.sha256(staged).hexdigest()
             scores = self._scores(instance, square, staged, sources)
+        except TimeoutError:
+            failures.append("GM-H203")
         except Exception as error:  # noqa: BLE001 - a check that was not made is not passed
             if isinstance(error, OSError | ResourceError):
                 raise  # a full disk, a detector that is not installed: no fault of the image

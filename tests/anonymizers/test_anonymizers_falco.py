@@ -137,6 +137,16 @@ def test_the_loss_decreases():
     assert (loss(made, made.optimize(images)) < loss(made, made.start(images))).all()
 
 
+def test_bfloat16_ends_where_float32_does():
+    images = phantoms(3)
+    with torch.no_grad():
+        both = [system(n_steps=12, lr=0.1, bfloat16=b) for b in (False, True)]
+        ends = [made._synthesise(made.optimize(images)) for made in both]
+        start = both[0]._synthesise(both[0].start(images))
+    moved, apart = (ends[0] - start).abs().mean(), (ends[1] - ends[0]).abs().mean()
+    assert ends[1].dtype == torch.float32 and 0 < apart < 0.3 * moved
+
+
 def test_adam_goes_by_the_published_schedule(monkeypatch):
     rates, betas = [], set()
 
@@ -187,8 +197,8 @@ def test_an_image_is_done_when_its_cosine_is_near_the_target():
 
 def test_settings_and_weights_decide_the_fingerprint():
     prints = {system().fingerprint, system(target_cos=0.5).fingerprint, system(synthetic_seed=1).fingerprint}
-    other = system(weights=WEIGHTS | {"generator": "9"})
-    assert len(prints | {other.fingerprint}) == 4
+    prints |= {system(bfloat16=True).fingerprint, system(weights=WEIGHTS | {"generator": "9"}).fingerprint}
+    assert len(prints) == 5
 
 
 @pytest.mark.parametrize(

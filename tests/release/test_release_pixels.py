@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gmia_monai.errors import UsageError
-from gmia_monai.release.pixels import full_image, model_image, upscale
+from gmia_monai.release.pixels import blanked, full_image, model_image, upscale
 
 RNG = np.random.default_rng(0)
 
@@ -37,3 +37,17 @@ def test_scale_and_unknown_background():
     assert upscale(2048, 1500, 64) == pytest.approx(1500 / 64)
     with pytest.raises(UsageError, match="GM-U417"):
         full_image(np.zeros((64, 64), np.float32), 64, 64, "original")
+
+
+def test_blanked_boxes_hold_nothing_of_what_was_there():
+    levels = RNG.integers(20_000, 30_000, (60, 80), dtype=np.uint16)
+    with_text = levels.copy()
+    with_text[20:30, 10:40], with_text[:8, 70:] = 65535, 0
+    boxes = [(20, 10, 30, 40), (0, 70, 8, 80), (28, 35, 32, 50)]
+    found = blanked(with_text, boxes)
+    for top, left, bottom, right in boxes:
+        part = found[top:bottom, left:right]
+        assert 20_000 <= part.min() and part.max() <= 30_000
+        np.testing.assert_array_equal(part, blanked(levels, boxes)[top:bottom, left:right])
+    np.testing.assert_array_equal(found[45:], levels[45:])
+    assert blanked(levels, [(0, 0, 60, 80)]).std() == 0 and (blanked(levels, []) == levels).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ from pydicom import dcmread
 from toy_release import KEY, LIMITS, Redraw, Watch, dicom_file, no_text, open_workshop, release, write_input
 
 from gmia_monai.dicom.header_check import check_header
+from gmia_monai.dicom.text import Word
 from gmia_monai.errors import IntegrityError, ResourceError, UsageError
 from gmia_monai.release import runner as module
 from gmia_monai.release.gate import Gate
 from gmia_monai.release.ledger import read_ledger
 from gmia_monai.release.parts import Parts
-from gmia_monai.release.policy import Intake, Policy
+from gmia_monai.release.policy import Intake, Policy, Text
 from gmia_monai.release.runner import Runner
 from gmia_monai.release.workers import Alone
 
@@ -159,9 +161,49 @@ def test_a_detector_of_text_that_is_missing_or_finds_something_releases_nothing(
     def missing(image):
         raise FileNotFoundError("tesseract")
 
-    for finder, name in ((missing, "a"), (lambda image: ["DOE"], "b")):
+    def slow(image):
+        raise TimeoutError
+
+    everywhere = Word("DOE", 90.0, 0, (5, 5, 9, 20))
+    for finder, code, name in (
+        (missing, "GM-H204", "a"),
+        (slow, "GM-H203", "b"),
+        (lambda image: [everywhere], "GM-H007", "c"),
+    ):
         outcome = release(source, tmp_path / name, parts=replace(_parts(), find_text=finder))
-        assert outcome.ends == {"released": 0, "held": 12, "rejected": 0}
+        assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes == {code: 12}
+
+
+def test_lines_of_text_are_blanked_where_the_policy_says_so(tmp_path, monkeypatch):
+    """The toy detector sees white pixels, which only the text has."""
+    source = write_input(tmp_path / "in", patients=2, images=1)
+    raw = dicom_file("P9", 0)
+    dataset = dcmread(io.BytesIO(raw))
+    levels = np.clip(dataset.pixel_array, 400, 4095)
+    levels[30:36, 20:44] = 0  # MONOCHROME1: white
+    dataset.set_pixel_data(levels, "MONOCHROME1", 12, generate_instance_uid=False)
+    dataset.save_as(source / "text.dcm")
+
+    def finder(image):
+        rows, cols = np.nonzero(image > 0.999)
+        inside = image.shape[0] == 72 and len(rows) > 100
+        return [Word("DOE", 95.0, 0, (rows.min(), cols.min(), rows.max() + 1, cols.max() + 1))] if inside else []
+
+    parts = replace(_parts(), find_text=finder)
+    assert release(source, tmp_path / "hold", parts=parts).ends == {"released": 2, "held": 1, "rejected": 0}
+    seen = []
+    monkeypatch.setattr(Redraw, "__call__", lambda self, images, *rest: seen.extend(images) or _parts().redraw.instead)
+    blank = Policy(text=Text(before="blank"))
+    release(source, tmp_path / "seen", policy=blank, parts=parts)
+    assert len(seen) == 3 and max(image.max() for image in seen) < 0.97, "no letter reaches the networks"
+    monkeypatch.undo()
+    assert release(source, tmp_path / "blank", policy=blank, parts=parts).ends["released"] == 3
+    dataset.BurnedInAnnotation = "YES"
+    dataset.save_as(source / "text.dcm")
+    assert release(source, tmp_path / "said", policy=blank, parts=parts).ends["released"] == 3
+    never = replace(_parts(), find_text=no_text)
+    outcome = release(source, tmp_path / "unfound", policy=blank, parts=never)
+    assert outcome.ends["held"] == 1 and outcome.codes == {"GM-H007": 1}
 
 
 @pytest.mark.parametrize("at", [3, 15])  # while files are read, and while new images are judged
