@@ -33,7 +33,8 @@ def blanked(
         boxes: first row and column, and those behind the last.
         margin: of a box, in parts of its height: letters reach beyond their lines.
     """
-    found, inside = levels.copy(), np.zeros(levels.shape, dtype=bool)
+    found: np.ndarray = levels.copy()
+    inside = np.zeros(levels.shape, dtype=bool)
     places = []
     for top, left, bottom, right in boxes:
         more = max(2, round(margin * (bottom - top)))
