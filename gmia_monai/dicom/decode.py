@@ -48,6 +48,7 @@ class Decoded:
         photometric: of the file.
         bits: stored in the file; 16 for NIfTI with more.
         header: facts of a DICOM header; None for other formats, which say nothing of themselves.
+        elements: tags of all elements of a DICOM header, nested ones too; their values are not among them.
     """
 
     levels: UInt16[np.ndarray, "h w"] = field(repr=False)
@@ -55,6 +56,7 @@ class Decoded:
     photometric: str
     bits: int
     header: SourceHeader | None = None
+    elements: tuple[int, ...] = field(default=(), repr=False)
 
     def about(self) -> dict[str, Any]:
         """Everything but the levels, as plain values."""
@@ -71,7 +73,7 @@ class Decoded:
         """
         levels = np.frombuffer(raw, dtype="<u2").reshape(about["rows"], about["columns"])
         header = None if about["header"] is None else SourceHeader.from_json(about["header"])
-        return cls(levels, about["format"], about["photometric"], about["bits"], header)
+        return cls(levels, about["format"], about["photometric"], about["bits"], header, tuple(about["elements"]))
 
 
 def decode_bytes(raw: bytes) -> Decoded:
@@ -115,23 +117,28 @@ def decoding() -> Iterator[None]:
 
 
 def _decoded(
-    unit: Float[np.ndarray, "h w"], kind: Format, photometric: str, bits: int, header: SourceHeader | None
+    unit: Float[np.ndarray, "h w"],
+    kind: Format,
+    photometric: str,
+    bits: int,
+    header: SourceHeader | None,
+    elements: tuple[int, ...] = (),
 ) -> Decoded:
     check_image(unit)
-    return Decoded(from_unit(unit, 16), kind, photometric, bits, header)
+    return Decoded(from_unit(unit, 16), kind, photometric, bits, header, elements)
 
 
 def _dicom(raw: bytes) -> Decoded:
     with header_silence():
         _check_growth(raw)
         dataset = dcmread(io.BytesIO(raw), force=True)
-        _check_shape(dataset)
+        elements = _elements(dataset)
         header = read_source_header(dataset)
         check_dataset(dataset)
         check_codestream(dataset)
         tags = IntensityTags.from_dataset(dataset)
         unit = dicom_to_unit(dataset.pixel_array, tags)
-    return _decoded(unit, "dicom", tags.photometric, tags.bits_stored, header)
+    return _decoded(unit, "dicom", tags.photometric, tags.bits_stored, header, elements)
 
 
 def _check_growth(raw: bytes) -> None:
@@ -149,13 +156,13 @@ def _check_growth(raw: bytes) -> None:
         raise InputError("GM-D023", "the file grows beyond all measure when it is unpacked")
 
 
-def _check_shape(dataset: Dataset) -> None:
-    """Refuses data sets with more elements, or deeper ones, than an image has.
+def _elements(dataset: Dataset) -> tuple[int, ...]:
+    """Tags of all elements, each once; data sets with more elements, or deeper ones, than an image has are refused.
 
     Raises:
         InputError: ``GM-D024``.
     """
-    count, level = 0, [dataset]
+    count, level, found = 0, [dataset], {int(element.tag) for element in dataset.file_meta}
     for _ in range(_MAX_DEPTH):
         below: list[Dataset] = []
         for one in level:
@@ -163,10 +170,11 @@ def _check_shape(dataset: Dataset) -> None:
             if count > _MAX_ELEMENTS:
                 raise InputError("GM-D024", "the header has too many elements", expected=f"at most {_MAX_ELEMENTS}")
             for element in one:
+                found.add(int(element.tag))
                 if element.VR == "SQ":
                     below += list(element.value)
         if not below:
-            return
+            return tuple(sorted(found))
         level = below
     raise InputError("GM-D024", "the header is nested too deeply", expected=f"at most {_MAX_DEPTH} levels")
 

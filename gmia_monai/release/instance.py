@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 
 from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.dicom.decode import Decoded
@@ -121,6 +123,13 @@ class Instance:
             header={"meta": header.file_meta.to_json_dict(), "dataset": header.to_json_dict()},
             known=known,
         )
+
+    def dataset(self) -> Dataset:
+        """The new header; without elements where there is none."""
+        found = self.header or {"meta": {}, "dataset": {}}
+        dataset = Dataset.from_json(found["dataset"])
+        dataset.file_meta = FileMetaDataset(Dataset.from_json(found["meta"]))
+        return dataset
 
     def stopped(self, state: str, codes: tuple[str, ...]) -> Instance:
         """The same, held or rejected."""

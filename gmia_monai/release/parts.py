@@ -25,9 +25,14 @@ class Redrawing(Protocol):
         weights: SHA-256 of each network that has a part in it, by name.
     """
 
-    image_size: int
-    description: str
-    weights: Mapping[str, str]
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def weights(self) -> Mapping[str, str]: ...
 
     def __call__(
         self,
@@ -55,7 +60,8 @@ class Watching(Protocol):
         weights: SHA-256 of each, by name.
     """
 
-    weights: Mapping[str, str]
+    @property
+    def weights(self) -> Mapping[str, str]: ...
 
     def embed(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Embeddings of identity."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["HELD", "HELD_BY_CHECK"]
+__all__ = ["HELD", "HELD_BY_CHECK", "REJECTED", "reason"]
 
 HELD = MappingProxyType(
     {
@@ -39,6 +39,39 @@ HELD = MappingProxyType(
     }
 )
 
+# What the errors of these codes say, without what each of them found.
+REJECTED = MappingProxyType(
+    {
+        "GM-D001": "the file cannot be opened or read",
+        "GM-D002": "a format that is not read",
+        "GM-D003": "the file cannot be decoded: damaged, cut off, or not what it says",
+        "GM-D004": "the image is not monochrome",
+        "GM-D005": "several frames or slices",
+        "GM-D006": "the image is too small",
+        "GM-D007": "the image is constant",
+        "GM-D008": "values that are not finite",
+        "GM-D009": "no image in the DICOM object",
+        "GM-D010": "the image is too large",
+        "GM-D011": "bit depth out of range",
+        "GM-D012": "grey levels that the header does not describe in a way that can be used",
+        "GM-D020": "not a radiograph",
+        "GM-D021": "the header names no patient, study, series or instance",
+        "GM-D022": "the header lacks the pixel spacing that its class has to have",
+        "GM-D023": "the file grows beyond all measure when it is unpacked",
+        "GM-D024": "the header has too many elements, or is nested too deeply",
+        "GM-D025": "not a plain file: a link, a pipe, a device",
+        "GM-D026": "the file is too large",
+        "GM-D027": "decoding took too much time or memory, or ended the decoder",
+        "GM-D028": "the file changed while it was read",
+        "GM-D030": "the file says nothing of its image, and the policy takes no such files",
+        "GM-D031": "a kind of image that the policy does not take",
+        "GM-D032": "another body part than the chest, or none that is named",
+        "GM-D033": "a view that the policy does not take, or none that is named",
+        "GM-D034": "a patient younger than the policy takes, or of unknown age",
+        "GM-D035": "a copy of another file of the input",
+    }
+)
+
 # Code where the score of a check is below, and where it is above what it has to be.
 HELD_BY_CHECK = MappingProxyType(
     {
@@ -52,3 +85,8 @@ HELD_BY_CHECK = MappingProxyType(
         "pixels": ("GM-H201", "GM-H109"),
     }
 )
+
+
+def reason(code: str) -> str:
+    """What a code of an end means, for people."""
+    return HELD.get(code) or REJECTED.get(code) or "no known reason"

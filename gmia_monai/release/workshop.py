@@ -78,7 +78,11 @@ class Workshop:
     # -- files ------------------------------------------------------------------------------------------------------
     def take_in(self, relative_path: str) -> Instance:
         """Reads one file and says whether it is taken; whatever is wrong with it, it gets a state and a code."""
-        handle = instance_handle(self.key, relative_path)
+        return self.examine(relative_path)[0]
+
+    def examine(self, relative_path: str) -> tuple[Instance, Decoded | None]:
+        """As :meth:`take_in`, with what decoding gave where it gave something."""
+        handle, decoded = instance_handle(self.key, relative_path), None
         try:
             raw, digest = read_file(self.places.source / relative_path, self.policy.intake.max_file_mib << 20)
             decoded = self.decoder.decode(raw)
@@ -87,15 +91,15 @@ class Workshop:
             found = self._instance(relative_path, digest, decoded)
             held += text + self._held_for(found)
         except InputError as error:
-            return Instance(handle, "rejected", (error.code,))
+            return Instance(handle, "rejected", (error.code,)), decoded
         except ResourceError:
             raise  # the machine lacks something: no end for the image, which another run may give it
         except TimeoutError:
-            return Instance(handle, "held", ("GM-H203",))
+            return Instance(handle, "held", ("GM-H203",)), decoded
         except Exception as error:  # noqa: BLE001 - no file may end the run, and what is unknown is not released
             _log.warning("%s: intake ended with %s", handle, type(error).__name__)
-            return Instance(handle, "held", ("GM-H204",))
-        return found.stopped("held", tuple(held)) if held else found
+            return Instance(handle, "held", ("GM-H204",)), decoded
+        return (found.stopped("held", tuple(held)) if held else found), decoded
 
     def _instance(self, relative_path: str, digest: str, decoded: Decoded) -> Instance:
         header = self.policy.header

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
 
 from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.dicom.intensity import from_unit
@@ -33,7 +31,6 @@ def encode(instance: Instance, square: Float[np.ndarray, "s s"], background: str
     image = full_image(square, instance.rows, instance.columns, background)
     levels = from_unit(image, instance.bits, instance.photometric)
     if instance.format == "dicom":
-        assert instance.header is not None
         return _dicom(instance, levels)
     if instance.format == "nifti":
         return _nifti(levels)
@@ -43,9 +40,7 @@ def encode(instance: Instance, square: Float[np.ndarray, "s s"], background: str
 
 
 def _dicom(instance: Instance, levels: np.ndarray) -> bytes:
-    assert instance.header is not None
-    dataset = Dataset.from_json(instance.header["dataset"])
-    dataset.file_meta = FileMetaDataset(Dataset.from_json(instance.header["meta"]))
+    dataset = instance.dataset()
     dataset.set_pixel_data(
         np.ascontiguousarray(levels), instance.photometric, instance.bits, generate_instance_uid=False
     )

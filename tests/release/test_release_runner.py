@@ -187,7 +187,8 @@ def test_lines_of_text_are_blanked_where_the_policy_says_so(tmp_path, monkeypatc
     def finder(image):
         rows, cols = np.nonzero(image > 0.999)
         inside = image.shape[0] == 72 and len(rows) > 100
-        return [Word("DOE", 95.0, 0, (rows.min(), cols.min(), rows.max() + 1, cols.max() + 1))] if inside else []
+        box = (int(rows.min()), int(cols.min()), int(rows.max()) + 1, int(cols.max()) + 1) if inside else ()
+        return [Word("DOE", 95.0, 0, box)] if inside else []
 
     parts = replace(_parts(), find_text=finder)
     assert release(source, tmp_path / "hold", parts=parts).ends == {"released": 2, "held": 1, "rejected": 0}
