@@ -31,6 +31,7 @@ from gmia_monai.errors import (
     is_out_of_memory,
     show_coded_errors,
 )
+from gmia_monai.release.reasons import HELD, REJECTED, reason
 
 PACKAGE = Path(errors.__file__).parent
 PATTERN = re.compile(r"GM-[UMDWRH]\d{3}")  # H: why an instance is held, raised by nobody
@@ -80,8 +81,17 @@ def test_codes_have_the_form_that_is_promised() -> None:
 
 
 def test_a_code_belongs_to_one_room() -> None:
-    rooms = {code: {_room(path) for path in paths} for code, paths in _scan().items()}
+    explained = PACKAGE / "release" / "reasons.py"  # says what those of other rooms mean
+    rooms = {code: {_room(path) for path in paths - {explained}} for code, paths in _scan().items()}
     assert {code: held for code, held in rooms.items() if len(held) > 1 and SHARED.get(code) != held} == {}
+
+
+def test_every_end_of_an_instance_is_explained() -> None:
+    ends = {
+        code for code, paths in _scan().items() if code[3] in "DH" and {_room(p) for p in paths} & {"dicom", "release"}
+    }
+    assert ends - set(REJECTED) - set(HELD) == {"GM-D029"}, "too many files: no end of one of them"
+    assert reason("GM-D003") == REJECTED["GM-D003"] and reason("GM-H001") == HELD["GM-H001"]
 
 
 def test_the_letter_of_a_code_is_that_of_its_class() -> None:

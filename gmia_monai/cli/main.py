@@ -14,6 +14,9 @@ import typer
 
 import gmia_monai
 from gmia_monai.cli.benchmark import benchmark
+from gmia_monai.cli.doctor import doctor
+from gmia_monai.cli.policy import policy_app
+from gmia_monai.cli.release import anonymize, check, report, verify
 from gmia_monai.dicom.pseudonyms import create_key
 from gmia_monai.errors import INTERRUPTED, ExitCode, GmiaError
 
@@ -24,7 +27,9 @@ app = typer.Typer(
 )
 key_app = typer.Typer(no_args_is_help=True, help="Project keys, from which pseudonyms are made.")
 app.add_typer(key_app, name="key")
-app.command("benchmark")(benchmark)
+app.add_typer(policy_app, name="policy")
+for command in (doctor, check, anonymize, verify, report, benchmark):
+    app.command(command.__name__)(command)
 
 
 @app.callback(invoke_without_command=True)

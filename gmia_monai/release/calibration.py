@@ -116,6 +116,13 @@ class Calibration:
         )
         return Bounds(low, high)
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """How often the limits of 1 % hold by chance, and what that rests on, for ledger and report."""
+        names = ("held_strangers", "held_strangers_low", "held_strangers_high")
+        counts = {name: float(getattr(self, name)) for name in ("n_patients", "n_strangers", "n_same")}
+        return dict(zip(names, self.held_strangers, strict=True)) | {"held_same": self.held_same} | counts
+
     def write(self, path: PathLike) -> str:
         """Writes the file; returns its SHA-256."""
         from gmia_monai.dicom.atomic import atomic_path

@@ -73,6 +73,12 @@ class Gate:
             )
         self.checks = dict(checks)
 
+    @property
+    def limits(self) -> dict[str, list[float | None]]:
+        """Lowest and highest score of each check that passes; None: no limit on that side."""
+        sides = {name: (bounds.low, bounds.high) for name, bounds in sorted(self.checks.items())}
+        return {name: [None if math.isinf(side) else side for side in pair] for name, pair in sides.items()}
+
     def judge(self, scores: Mapping[str, object], failures: Sequence[str] = ()) -> Decision:
         """Whether an instance is released.
 

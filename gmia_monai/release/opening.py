@@ -12,7 +12,7 @@ import torch
 import gmia_monai
 from gmia_monai.dicom.text import TextDetector
 from gmia_monai.errors import IntegrityError
-from gmia_monai.release.calibration import Calibration, read_calibration
+from gmia_monai.release.calibration import read_calibration
 from gmia_monai.release.gate_files import CALIBRATION
 from gmia_monai.release.parts import Parts
 from gmia_monai.release.places import Places
@@ -25,7 +25,7 @@ from gmia_monai.release.workshop import Workshop
 __all__ = ["Opening", "open_parts"]
 
 
-def open_parts(policy: Policy, models_dir: Path, device: str = "cpu") -> tuple[Parts, Calibration]:
+def open_parts(policy: Policy, models_dir: Path, device: str = "cpu") -> Parts:
     """Networks, detector and gate of a policy.
 
     Raises:
@@ -48,7 +48,7 @@ def open_parts(policy: Policy, models_dir: Path, device: str = "cpu") -> tuple[P
             next_step="calibrate the gate at the size of the system, or change system.image_size",
         )
     redraw = SystemRedraw.from_policy(policy, models_dir, device)
-    return Parts(redraw, watch, detector, gate_of(policy.checks, calibration), digest), calibration
+    return Parts(redraw, watch, detector, gate_of(policy.checks, calibration), digest, calibration.rates)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,6 @@ class Opening:
             GmiaError: as :func:`open_parts`.
         """
         torch.set_num_threads(1)
-        parts, _ = open_parts(self.policy, self.models_dir, self.device)
+        parts = open_parts(self.policy, self.models_dir, self.device)
         seed = int.from_bytes(hmac.new(self.key, b"seed of the release", hashlib.sha256).digest()[:7], "big")
         return Workshop(self.key, self.policy, self.places, parts, seed, gmia_monai.__version__)

@@ -96,6 +96,7 @@ class Parts:
         find_text: looks for text, before and after.
         gate: decides.
         calibration: SHA-256 of the file that the limits of the gate are from.
+        rates: what that file says of how often the limits hold images by chance.
 
     Raises:
         UsageError: ``GM-U407`` where a network that judges is one of those that make.
@@ -106,6 +107,7 @@ class Parts:
     find_text: TextFinder
     gate: Gate
     calibration: str = field(default="")
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         both = set(self.redraw.weights.values()) & set(self.watch.weights.values())

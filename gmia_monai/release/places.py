@@ -46,6 +46,11 @@ class Places:
         """The ledger, which goes with the release."""
         return self.output / "ledger.jsonl"
 
+    @property
+    def policy(self) -> Path:
+        """The policy with all its defaults, which goes with the release."""
+        return self.output / "policy.json"
+
     def released(self, name: str, suffix: str) -> Path:
         """Where a released image stands.
 

@@ -121,11 +121,14 @@ class Policy(_Part):
             raise ValueError("linkage is said once: at the top, not in system.settings")
         return self
 
+    def to_json(self) -> str:
+        """All settings, defaults included; :func:`load_policy` reads them."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1) + "\n"
+
     @property
     def sha256(self) -> str:
-        """Of all settings, defaults included: names the policy in ledger and report."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Of :meth:`to_json`: names the policy in ledger and report."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 def load_policy(path: PathLike | None) -> Policy:

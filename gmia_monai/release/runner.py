@@ -28,6 +28,7 @@ from gmia_monai.release.ledger import Ledger
 from gmia_monai.release.places import Places, input_files
 from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
 from gmia_monai.release.workshop import Made, Workshop
+from gmia_monai.release.writing import put
 
 __all__ = ["Outcome", "Progress", "Runner", "Workers"]
 
@@ -110,6 +111,7 @@ class Runner:
                 self._ended = {e.body["handle"]: dict(e.body) for e in ledger if e.kind == "instance"}
                 self.progress.ends = Counter(body["state"] for body in self._ended.values())
                 redo = self._recover()
+                put(self.places.policy, self.workshop.policy.to_json().encode())
                 instances = self._take_in(list(input_files(self.places.source)))
                 self._end_before(ledger, instances)
                 self._make(ledger, instances, redo)
@@ -191,8 +193,12 @@ class Runner:
     def _settings(self) -> str:
         """Hash of all that decides what becomes of a file."""
         parts = self.workshop.parts
-        facts = [self.workshop.policy.sha256, sorted(parts.redraw.weights.items()), sorted(parts.watch.weights.items())]
-        facts += [parts.redraw.description, parts.calibration, self.workshop.version]
+        facts: list[Any] = [
+            self.workshop.policy.sha256,
+            sorted(parts.redraw.weights.items()),
+            sorted(parts.watch.weights.items()),
+        ]
+        facts += [parts.redraw.description, parts.calibration, parts.gate.limits, self.workshop.version]
         return hmac.new(self.workshop.key, json.dumps(facts).encode(), hashlib.sha256).hexdigest()
 
     def _end_before(self, ledger: Ledger, instances: dict[str, Instance]) -> None:
@@ -203,6 +209,10 @@ class Runner:
             "calibration": self.workshop.parts.calibration,
             "version": self.workshop.version,
             "weights": dict(sorted(self.workshop.parts.redraw.weights.items())),
+            "watching": dict(sorted(self.workshop.parts.watch.weights.items())),
+            "limits": self.workshop.parts.gate.limits,
+            "rates": dict(sorted(self.workshop.parts.rates.items())),
+            "image_size": self.workshop.parts.redraw.image_size,
         }
         runs = [e.body for e in ledger if e.kind == "run"]
         if not runs or runs[-1] != run:

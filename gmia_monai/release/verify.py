@@ -22,7 +22,7 @@ from gmia_monai.typing import PathLike
 __all__ = ["Findings", "verify_folder"]
 
 _HASHED = re.compile(r"images/[0-9a-f]{2}/[0-9a-f]{32}\.(dcm|png|nii\.gz)")
-_OWN = ("ledger.jsonl", "ledger.jsonl.head", "report.html", "report.json")
+_OWN = ("ledger.jsonl", "ledger.jsonl.head", "policy.json", "report.html", "report.json")
 
 
 @dataclass
@@ -96,6 +96,10 @@ def _of_ledger(root: Path, key: bytes | None, found: Findings) -> dict[str, str]
     found.complete = bool(entries) and entries[-1].kind == "complete"
     if not found.complete:
         found.problems.append("ledger.jsonl: the release is not complete")
+    policies = [entry.body.get("policy") for entry in entries if entry.kind == "run"]
+    policy = root / "policy.json"
+    if policies and (not policy.is_file() or hashlib.sha256(policy.read_bytes()).hexdigest() != policies[-1]):
+        found.problems.append("policy.json: not the policy that the ledger names")
     released: dict[str, str] = {}
     for entry in entries:
         if entry.kind == "instance" and entry.body.get("state") == "released":
