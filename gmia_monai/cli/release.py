@@ -16,8 +16,8 @@ import typer
 from gmia_monai.cli.folders import models_folder
 from gmia_monai.cli.progress import Shown
 from gmia_monai.dicom.pseudonyms import create_key, default_key_path, load_key
-from gmia_monai.errors import INTERRUPTED, ExitCode, UsageError
-from gmia_monai.release.places import Places, input_files, places_of
+from gmia_monai.errors import INTERRUPTED, ExitCode
+from gmia_monai.release.places import Places, check_source, input_files, places_of
 from gmia_monai.release.policy import Policy, load_policy
 from gmia_monai.release.reasons import reason
 from gmia_monai.release.survey import Found, Survey, look_at, survey_with
@@ -41,8 +41,7 @@ def check(source: _In, policy_file: _PolicyFile = None, show_names: _Names = Fal
     from gmia_monai.dicom.decoder import Decoder
 
     policy = load_policy(policy_file)
-    if not source.is_dir():
-        raise UsageError("GM-U410", "the input is no folder", next_step="check the path")
+    check_source(source)
     paths = list(input_files(source))
     with Decoder(float(policy.intake.decode_seconds), policy.intake.decode_memory_mib) as decoder, Shown() as shown:
         look = partial(look_at, source, intake=policy.intake, decoder=decoder)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from gmia_monai.errors import InputError, ResourceError, UsageError
 from gmia_monai.typing import PathLike
 
-__all__ = ["Places", "input_files", "places_of"]
+__all__ = ["Places", "check_source", "input_files", "places_of"]
 
 _NAME = re.compile(r"[0-9a-f]{8,64}")
 _MAX_FILES = 5_000_000
@@ -133,8 +133,7 @@ def places_of(source: PathLike, output: PathLike) -> Places:
             inside another or they are the same, ``GM-U412`` where the output is a link, or is there and no folder.
     """
     source, output = Path(source), Path(output)
-    if not source.is_dir():
-        raise UsageError("GM-U410", "the input is no folder", next_step="check the first path")
+    check_source(source)
     for place in (output, output.with_name(output.name + ".work")):
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise UsageError("GM-U412", "the output is a link or no folder", next_step="name a folder of its own")
@@ -146,6 +145,16 @@ def places_of(source: PathLike, output: PathLike) -> Places:
                 "GM-U411", "input and output are the same folder, or one is inside the other", next_step="part them"
             )
     return Places(real_source, real_output, work)
+
+
+def check_source(source: Path) -> None:
+    """Refuses an input that is no folder.
+
+    Raises:
+        UsageError: ``GM-U410``.
+    """
+    if not source.is_dir():
+        raise UsageError("GM-U410", "the input is no folder", next_step="check the first path")
 
 
 def input_files(source: Path) -> Iterator[str]:

@@ -112,7 +112,7 @@ def test_check_looks_at_headers_alone(gmia, source, tmp_path, monkeypatch):
         (("anonymize", "in", "out", "--policy", "none.yaml"), 2, "GM-U402"),
         (("anonymize", "in", "out", "--key", "none.key"), 2, "GM-U082"),
         (("verify", "nowhere"), 2, "GM-U418"),
-        (("report", "in"), 2, "GM-U340"),
+        (("report", "in"), 2, "GM-U425"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_written(gmia, source, tmp_path, arguments, code, word):
