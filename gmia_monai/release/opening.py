@@ -12,17 +12,22 @@ import torch
 import gmia_monai
 from gmia_monai.dicom.text import TextDetector
 from gmia_monai.errors import IntegrityError
+from gmia_monai.networks.pretrained import load_recorded
+from gmia_monai.release.batch import BatchAttack
 from gmia_monai.release.calibration import read_calibration
 from gmia_monai.release.gate_files import CALIBRATION
 from gmia_monai.release.parts import Parts
 from gmia_monai.release.places import Places
-from gmia_monai.release.policy import Policy
+from gmia_monai.release.policy import Batch, Policy
 from gmia_monai.release.redrawing import SystemRedraw
 from gmia_monai.release.rules import gate_of
 from gmia_monai.release.watching import NetworkWatch
 from gmia_monai.release.workshop import Workshop
+from gmia_monai.weights import read_index
 
 __all__ = ["Opening", "open_parts"]
+
+_ATTACKER = "arcface"
 
 
 def open_parts(policy: Policy, models_dir: Path, device: str = "cpu") -> Parts:
@@ -48,7 +53,17 @@ def open_parts(policy: Policy, models_dir: Path, device: str = "cpu") -> Parts:
             next_step="calibrate the gate at the size of the system, or change system.image_size",
         )
     redraw = SystemRedraw.from_policy(policy, models_dir, device)
-    return Parts(redraw, watch, detector, gate_of(policy.checks, calibration), digest, calibration.rates)
+    gate = gate_of(policy.checks, calibration)
+    return Parts(redraw, watch, detector, gate, digest, calibration.rates, _batch(policy.batch, models_dir, device))
+
+
+def _batch(batch: Batch, models_dir: Path, device: str) -> BatchAttack | None:
+    """The attack on the whole release; its network has to be what was recorded before hours are spent."""
+    if batch.attack == "off":
+        return None
+    load_recorded(models_dir, _ATTACKER)
+    weights = models_dir / read_index(models_dir)[_ATTACKER]["file"]
+    return BatchAttack(weights, batch.max_auc, batch.min_patients, batch.folds, batch.steps, device=device)
 
 
 @dataclass(frozen=True)

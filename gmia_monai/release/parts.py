@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 
 from gmia_monai.dicom.text import Word
 from gmia_monai.errors import UsageError
+from gmia_monai.release.batch import BatchAttack
 from gmia_monai.release.gate import Gate
 
 __all__ = ["Parts", "Redrawing", "TextFinder", "Watching"]
@@ -97,6 +98,7 @@ class Parts:
         gate: decides.
         calibration: SHA-256 of the file that the limits of the gate are from.
         rates: what that file says of how often the limits hold images by chance.
+        batch: the attack on the whole release; None: none is made.
 
     Raises:
         UsageError: ``GM-U407`` where a network that judges is one of those that make.
@@ -108,6 +110,7 @@ class Parts:
     gate: Gate
     calibration: str = field(default="")
     rates: Mapping[str, float] = field(default_factory=dict)
+    batch: BatchAttack | None = None
 
     def __post_init__(self) -> None:
         both = set(self.redraw.weights.values()) & set(self.watch.weights.values())

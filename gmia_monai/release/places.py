@@ -63,6 +63,10 @@ class Places:
         """Where an image waits for its checks."""
         return self.work / "staged" / (_checked(name) + suffix)
 
+    def waiting(self, name: str, suffix: str) -> Path:
+        """Where an image that passed its checks waits for the attack on the whole release."""
+        return self.work / "waiting" / (_checked(name) + suffix)
+
     def held(self, name: str, suffix: str) -> Path:
         """Where an image stands that is not released."""
         return self.work / "held" / (_checked(name) + suffix)
@@ -75,7 +79,7 @@ class Places:
         """
         try:
             (self.output / "images").mkdir(parents=True, exist_ok=True)
-            for folder in (self.work, self.work / "staged", self.work / "held"):
+            for folder in (self.work, *(self.work / name for name in ("staged", "waiting", "held"))):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 if folder.is_symlink() or stat.S_IMODE(folder.stat().st_mode) & 0o077:
                     raise UsageError(

@@ -102,6 +102,20 @@ class Checks(_Part):
     max_copy_cos: float = Field(0.995, gt=0.0, le=1.0, description="similarity to a training image that is a copy")
 
 
+class Batch(_Part):
+    """The adaptive attack on the whole release (T1, matched negatives, cross-fitted over patients)."""
+
+    attack: Literal["off", "report", "require"] = Field(
+        "off", description="report: made and reported; require: nothing is released before it has passed"
+    )
+    max_auc: float = Field(0.6, gt=0.5, le=1.0, description="largest upper 95 % limit of its AUC that passes")
+    min_patients: int = Field(
+        100, ge=20, description="patients with two images or more; with fewer it cannot tell, and does not pass"
+    )
+    folds: int = Field(5, ge=3, le=20, description="of patients")
+    steps: int = Field(100, ge=1, le=10_000, description="updates of each refit")
+
+
 class Policy(_Part):
     """A policy; every part has defaults that are the careful ones."""
 
@@ -114,6 +128,7 @@ class Policy(_Part):
     text: Text = Text()
     header: Header = Header()
     checks: Checks = Checks()
+    batch: Batch = Batch()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Policy:

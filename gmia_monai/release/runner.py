@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,18 +20,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmia_monai.dicom.atomic import sync_folder
 from gmia_monai.errors import IntegrityError, ResourceError
+from gmia_monai.release.batch import ReleasedImage
+from gmia_monai.release.copies import without_copies
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle, read_instance, write_instance
 from gmia_monai.release.ledger import Ledger
+from gmia_monai.release.moves import move, stem_and_suffix
+from gmia_monai.release.pixels import model_image
 from gmia_monai.release.places import Places, input_files
 from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
 from gmia_monai.release.workshop import Made, Workshop
 from gmia_monai.release.writing import put
+from gmia_monai.weights import sha256_of
 
 __all__ = ["Outcome", "Progress", "Runner", "Workers"]
 
 _DIGITS = 4
+_BY_ATTACK = "GM-H206"
 
 
 class Workers(Protocol):
@@ -50,7 +54,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        stage: ``reading``, ``making`` or ``done``.
+        stage: ``reading``, ``making``, ``attacking`` or ``done``.
         done: files or images of this stage that are done.
         total: of how many.
         ends: number of instances by end.
@@ -108,13 +112,14 @@ class Runner:
         self.places.make()
         try:
             with self.places.locked(), Ledger(self.places.ledger, self.workshop.key) as ledger:
-                self._ended = {e.body["handle"]: dict(e.body) for e in ledger if e.kind == "instance"}
-                self.progress.ends = Counter(body["state"] for body in self._ended.values())
+                self._ended = self._ends_of(ledger)
                 redo = self._recover()
+                self.progress.ends = Counter(body["state"] for body in self._ended.values())
                 put(self.places.policy, self.workshop.policy.to_json().encode())
                 instances = self._take_in(list(input_files(self.places.source)))
                 self._end_before(ledger, instances)
                 self._make(ledger, instances, redo)
+                self._attack(ledger, instances)
                 return self._complete(ledger)
         except OSError as error:
             raise ResourceError(
@@ -129,25 +134,39 @@ class Runner:
         """Finishes what an interruption left between the ledger and the output; handles that have to be made again,
         with the hash that has to come out."""
         redo = {}
-        for handle, body in self._ended.items():
-            if body["state"] != "released":
+        for handle, body in list(self._ended.items()):
+            if body["state"] not in ("released", "waiting"):
                 continue
-            place = self.places.output / body["file"]
+            out, name = body["state"] == "released", Path(body["file"])
+            place = self.places.output / name if out else self.places.waiting(*stem_and_suffix(name))
             if place.is_file() and not place.is_symlink():
-                if _sha256(place) != body["sha256"]:
+                if sha256_of(place) != body["sha256"]:
                     raise IntegrityError(
                         "GM-W304",
-                        "a released file was changed",
+                        "a released file was changed" if out else "a file that waits for its release was changed",
                         got=body["file"],
                         next_step="find out by whom",
                     )
                 continue
-            staged = self.places.work / "staged" / Path(body["file"]).name
-            if staged.is_file() and _sha256(staged) == body["sha256"]:
-                _move(staged, place)
-            else:
+            before = [
+                self.places.staged(*stem_and_suffix(name)),
+                *([self.places.waiting(*stem_and_suffix(name))] if out else []),
+            ]
+            there = [path for path in before if path.is_file() and sha256_of(path) == body["sha256"]]
+            if there:
+                move(there[0], place, 0o644 if out else 0o600)
+            elif out:
                 redo[handle] = str(body["sha256"])
+            else:
+                del self._ended[handle]  # nobody has seen it: it is made again
         return redo
+
+    def _ends_of(self, ledger: Ledger) -> dict[str, dict[str, Any]]:
+        """Ends of earlier runs; what waited under other settings has none."""
+        runs = [e.body["settings"] for e in ledger if e.kind == "run"]
+        found = {e.body["handle"]: dict(e.body) for e in ledger if e.kind == "instance"}
+        same = bool(runs) and runs[-1] == self._settings()
+        return {handle: body for handle, body in found.items() if same or body["state"] != "waiting"}
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def _take_in(self, paths: list[str]) -> dict[str, Instance]:
@@ -167,7 +186,7 @@ class Runner:
             write_instance(instance, self._kept() / f"{instance.handle}.npz")
             found[instance.handle] = replace(instance, image=None)
             self._tell("reading", len(found), len(paths))
-        return dict(sorted(_without_copies(found).items()))
+        return dict(sorted(without_copies(found).items()))
 
     def _kept(self) -> Path:
         return self.places.work / "intake" / self._settings()[:16]
@@ -258,7 +277,7 @@ class Runner:
             if not made.decision.released or made.sha256 != redo[instance.handle]:
                 raise _lost()
             del redo[instance.handle]
-            _move(staged, place)
+            move(staged, place)
             return
         if instance.handle in self._ended:  # its unit was made again for another's sake
             staged.unlink(missing_ok=True)
@@ -266,16 +285,61 @@ class Runner:
         scores = {name: [round(x, _DIGITS) for x in pair] for name, pair in made.decision.scores.items()}
         body: dict[str, Any] = {"handle": instance.handle, "scores": scores}
         if made.decision.released:
-            file = str(place.relative_to(self.places.output))
-            self._end(ledger, body | {"state": "released", "file": file, "sha256": made.sha256})
-            _move(staged, place)
+            waits = self.workshop.policy.batch.attack == "require"
+            body |= {"file": str(place.relative_to(self.places.output)), "sha256": made.sha256}
+            self._end(ledger, body | {"state": "waiting" if waits else "released"})
+            if waits:
+                move(staged, self.places.waiting(instance.name, suffix), 0o600)
+            else:
+                move(staged, place)
             return
         self._end(ledger, body | {"state": "held", "codes": list(made.decision.codes)})
         if staged.is_file():
-            _move(staged, self.places.held(instance.name, suffix), 0o600)
+            move(staged, self.places.held(instance.name, suffix), 0o600)
+
+    def _attack(self, ledger: Ledger, instances: dict[str, Instance]) -> None:
+        """The attack on the whole release, where the policy asks for it; then what waited for it has its end."""
+        batch = self.workshop.parts.batch
+        if batch is None:
+            return
+        judged = {
+            handle: body
+            for handle, body in sorted(self._ended.items())
+            if body["state"] in ("released", "waiting") or _BY_ATTACK in body.get("codes", ())
+        }
+        facts = sorted((handle, body["sha256"]) for handle, body in judged.items())
+        of = hashlib.sha256(json.dumps([self._settings(), facts]).encode()).hexdigest()
+        before = [entry.body for entry in ledger if entry.kind == "batch" and entry.body["of"] == of]
+        if not before:
+            there = [h for h, body in judged.items() if "file" in body and h in instances]
+            images = [self._with_release(instances[h], judged[h]) for h in there]
+            found = batch(images, lambda done, total: self._tell("attacking", done, total))
+            before = [ledger.append("batch", found | {"of": of}).body]
+        for body in [body for body in judged.values() if body["state"] == "waiting"]:
+            name = Path(body["file"])
+            waiting = self.places.waiting(*stem_and_suffix(name))
+            if before[-1]["passed"]:
+                self._end(ledger, body | {"state": "released"})
+                move(waiting, self.places.output / name)
+            else:
+                self._end(
+                    ledger, {k: v for k, v in body.items() if k != "file"} | {"state": "held", "codes": [_BY_ATTACK]}
+                )
+                move(waiting, self.places.held(*stem_and_suffix(name)), 0o600)
+
+    def _with_release(self, instance: Instance, body: Mapping[str, Any]) -> ReleasedImage:
+        """A new image beside its source, as an attacker sees both."""
+        source, name = self._with_image(instance.handle), Path(body["file"])
+        place = self.places.waiting(*stem_and_suffix(name)) if body["state"] == "waiting" else self.places.output / name
+        levels = self.workshop.decoder.decode(place.read_bytes()).levels
+        assert source.image is not None
+        new = model_image(levels, self.workshop.parts.redraw.image_size).astype(np.float32)
+        return ReleasedImage(instance.handle, instance.patient, instance.known, source.image, new)
 
     def _end(self, ledger: Ledger, body: dict[str, Any]) -> None:
         ledger.append("instance", body)
+        if body["handle"] in self._ended:
+            self.progress.ends[self._ended[body["handle"]]["state"]] -= 1
         self._ended[body["handle"]] = body
         self.progress.ends[body["state"]] += 1
 
@@ -287,6 +351,8 @@ class Runner:
             ledger.append("complete", counts)
         for left in (self.places.work / "staged").iterdir():
             left.unlink()
+        for left in (self.places.work / "waiting").iterdir():  # it was held when its move was interrupted
+            move(left, self.places.work / "held" / left.name, 0o600)
         self._tell("done", self.progress.total, self.progress.total)
         return Outcome(counts, dict(sorted(codes.items())), ledger.head)
 
@@ -301,32 +367,3 @@ def _lost() -> IntegrityError:
         "a released file is lost, and does not come out the same again",
         next_step="put it back, or make the release anew in another folder",
     )
-
-
-def _without_copies(found: dict[str, Instance]) -> dict[str, Instance]:
-    """Files with the identifier of another one: copies of the first by handle are rejected, others are held, the first
-    as well, since nobody can say which is right."""
-    by_name: dict[str, list[Instance]] = defaultdict(list)
-    for instance in sorted(found.values(), key=lambda i: i.handle):
-        if instance.name:
-            by_name[instance.name].append(instance)
-    ended = dict(found)
-    for same in by_name.values():
-        if len({instance.content for instance in same}) > 1:
-            ended |= {i.handle: i.stopped("held", (*i.codes, "GM-H008")) for i in same if i.state != "rejected"}
-            continue
-        ended |= {i.handle: i.stopped("rejected", ("GM-D035",)) for i in same[1:]}
-    return ended
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _move(staged: Path, place: Path, mode: int = 0o644) -> None:
-    """Into its place in one step; both folders are on the disk when this returns."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    staged.chmod(mode)
-    os.replace(staged, place)  # noqa: PTH105
-    sync_folder(place.parent)
-    sync_folder(place.parent.parent)

@@ -93,3 +93,12 @@ def test_what_is_no_release_is_refused(tmp_path, folder):
     (tmp_path / "ledger.jsonl").write_bytes((folder / "ledger.jsonl").read_bytes().replace(b"released", b"rejected", 1))
     with pytest.raises(IntegrityError, match="GM-W301"):
         release_report(tmp_path)
+
+
+def test_an_image_that_waited_counts_once(folder, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path, KEY) as ledger:
+        for state in ("waiting", "released"):
+            ledger.append("instance", {"handle": "a", "state": state, "scores": {"contrast": [0.1, 0.1]}})
+    facts = release_facts(tmp_path, KEY)
+    assert facts.ends == {"released": 1, "held": 0, "rejected": 0} and len(facts.scores["contrast"]) == 1
