@@ -19,9 +19,8 @@ from gmia_monai.release import runner as module
 from gmia_monai.release.gate import Gate
 from gmia_monai.release.ledger import read_ledger
 from gmia_monai.release.parts import Parts
-from gmia_monai.release.policy import Batch, Intake, Policy, Text
+from gmia_monai.release.policy import Intake, Policy, Text
 from gmia_monai.release.runner import Runner
-from gmia_monai.release.verify import verify_folder
 from gmia_monai.release.workers import Alone
 
 
@@ -309,100 +308,3 @@ def test_a_verifier_that_has_a_part_in_making_is_refused():
 
     with pytest.raises(UsageError, match="GM-U407"):
         Parts(Redraw(), Same(), no_text, Gate(LIMITS))
-
-
-class _Verdict:
-    """Says what a test asks for, and remembers what it was shown."""
-
-    def __init__(self, passed: bool, told: bool = True) -> None:
-        self.found = {"told": told, "passed": passed, "patients": 4, "images": 12}
-        self.seen: list[list] = []
-
-    def __call__(self, images, watch=None):
-        self.seen.append(list(images))
-        return self.found
-
-
-REQUIRED = Policy(batch=Batch(attack="require"))
-
-
-@pytest.mark.parametrize(("passed", "told"), [(True, True), (False, True), (False, False)])
-def test_nothing_is_released_before_the_attack_on_the_whole_has_passed(source, whole, tmp_path, passed, told):
-    verdict, visible = _Verdict(passed, told), []
-
-    def asked(images, watch=None):
-        visible.extend((tmp_path / "out/images").rglob("*.*"))
-        return verdict(images)
-
-    outcome = release(source, tmp_path / "out", policy=REQUIRED, parts=replace(_parts(), batch=asked))
-    [images] = verdict.seen
-    assert len(images) == 12 and visible == []
-    assert all(image.source.shape == image.released.shape == (32, 32) for image in images)
-    assert not any(np.allclose(image.source, image.released, atol=0.01) for image in images)
-    entries = read_ledger(tmp_path / "out" / "ledger.jsonl", KEY)
-    assert [e.kind for e in entries].count("batch") == 1
-    if passed:
-        assert outcome.ends == {"released": 12, "held": 0, "rejected": 0}
-        assert {k: v for k, v in _contents(tmp_path / "out").items() if "images" in k} == {
-            k: v for k, v in _contents(whole).items() if "images" in k
-        }
-    else:
-        assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes == {"GM-H206": 12}
-        assert not list((tmp_path / "out/images").rglob("*.*"))
-        assert len(list((tmp_path / "out.work/held").iterdir())) == 12
-    assert not list((tmp_path / "out.work/waiting").iterdir())
-    before = _contents(tmp_path / "out")
-    release(source, tmp_path / "out", policy=REQUIRED, parts=replace(_parts(), batch=verdict))
-    assert _contents(tmp_path / "out") == before and len(verdict.seen) == 1, "made once"
-    assert verify_folder(tmp_path / "out", KEY).good
-
-
-@pytest.mark.parametrize("step", ["append", "move"])
-@pytest.mark.parametrize("at", [5, 14, 16, 20])
-@pytest.mark.parametrize("passed", [True, False])
-def test_interrupted_around_the_attack_it_ends_the_same(source, tmp_path, monkeypatch, step, at, passed):
-    parts = replace(_parts(), batch=_Verdict(passed))
-    release(source, tmp_path / "whole", policy=REQUIRED, parts=parts)
-    owner, name = (module.Ledger, "append") if step == "append" else (module, "move")
-    real, calls = getattr(owner, name), []
-
-    def interrupted(*arguments, **more):
-        calls.append(0)
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        return real(*arguments, **more)
-
-    monkeypatch.setattr(owner, name, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        release(source, tmp_path / "out", policy=REQUIRED, parts=parts)
-    monkeypatch.undo()
-    if at == 5:
-        assert not list((tmp_path / "out/images").rglob("*.*"))
-    release(source, tmp_path / "out", policy=REQUIRED, parts=parts)
-    assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
-    assert {k for k in _contents(tmp_path / "out.work") if "held" in k} == {
-        k for k in _contents(tmp_path / "whole.work") if "held" in k
-    }
-
-
-def test_an_attack_that_is_only_reported_holds_nothing(source, tmp_path):
-    verdict = _Verdict(False)
-    report = Policy(batch=Batch(attack="report"))
-    outcome = release(source, tmp_path / "out", policy=report, parts=replace(_parts(), batch=verdict))
-    assert outcome.ends["released"] == 12
-    assert [e.kind for e in read_ledger(tmp_path / "out" / "ledger.jsonl", KEY)][-2:] == ["batch", "complete"]
-
-
-def test_what_waited_under_another_policy_is_made_again(source, whole, tmp_path, monkeypatch):
-    def interrupted(images, watch=None):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        release(source, tmp_path / "out", policy=REQUIRED, parts=replace(_parts(), batch=interrupted))
-    assert not list((tmp_path / "out/images").rglob("*.*"))
-    outcome = release(source, tmp_path / "out")
-    assert outcome.ends == {"released": 12, "held": 0, "rejected": 0}
-    assert {k: v for k, v in _contents(tmp_path / "out").items() if "images" in k} == {
-        k: v for k, v in _contents(whole).items() if "images" in k
-    }
-    assert verify_folder(tmp_path / "out", KEY).good
