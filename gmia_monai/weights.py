@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmia_monai.dicom.atomic import atomic_path
+from gmia_monai.dicom.hashing import sha256_of
 from gmia_monai.errors import IntegrityError
 from gmia_monai.typing import PathLike
 
@@ -24,15 +24,6 @@ INDEX = "index.json"
 NOT_FOUND = "GM-W001"  # for callers that go on without the weights
 METADATA = "gmia_monai"
 _watched: list[dict[str, str]] = []
-
-
-def sha256_of(path: PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def save_weights(

@@ -164,3 +164,9 @@ def test_torch_free_rooms_load_neither_torch_nor_monai():
     modules = [".".join((NAME, *path.relative_to(PACKAGE).with_suffix("").parts)) for path in files]
     assert len(modules) >= 3
     assert loaded_after("import " + ", ".join(modules), ("torch", "monai")) == []
+
+
+def test_what_decides_a_release_loads_neither_torch_nor_monai():
+    names = ("gate", "ledger", "parts", "places", "plan", "policy", "reasons", "runner", "verify", "workshop")
+    modules = [f"{NAME}.release.{name}" for name in names]
+    assert loaded_after("import " + ", ".join(modules), ("torch", "monai", "mlflow", "sklearn")) == []

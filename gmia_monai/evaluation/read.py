@@ -17,7 +17,7 @@ from gmia_monai.data.table import read_columns
 from gmia_monai.dicom.pseudonyms import links_path
 from gmia_monai.errors import InputError, ManifestError, UsageError
 from gmia_monai.evaluation.links import Links, read_links
-from gmia_monai.transforms.crop import square_box
+from gmia_monai.transforms.boxes import square_box
 from gmia_monai.transforms.readers import SUFFIXES, read_radiograph
 from gmia_monai.transforms.resample import resize_image
 from gmia_monai.typing import PathLike

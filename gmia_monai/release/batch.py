@@ -9,13 +9,13 @@ and asked which released and which real image of another visit are of one person
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from gmia_monai.attacks.attackers.adaptive import AdaptiveAttacker
 from gmia_monai.attacks.attackers.base import Attacker
@@ -28,31 +28,13 @@ from gmia_monai.data.release import RealImages, Release
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.intervals import pair_bootstrap
 from gmia_monai.metrics.verification import SortedScores
+from gmia_monai.release.parts import ReleasedImage
 
-__all__ = ["BatchAttack", "ReleasedImage"]
+__all__ = ["BatchAttack"]
 
 _IMAGES_EACH = 4  # of a patient, as in the protocol's core list
 _MAX_PATIENTS = 5000
 _FEWEST_PAIRS = 2
-
-
-@dataclass(frozen=True)
-class ReleasedImage:
-    """One released image beside its source.
-
-    Attributes:
-        handle: of the instance.
-        patient: keyed hash.
-        known: ``view``, ``sex`` and ``age``, as far as they are known.
-        source: in [0, 1], at the model's size.
-        released: what the written file gives at that size.
-    """
-
-    handle: str
-    patient: str
-    known: Mapping[str, Any] = field(repr=False)
-    source: Float32[np.ndarray, "s s"] = field(repr=False)
-    released: Float32[np.ndarray, "s s"] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,10 +11,9 @@ from jaxtyping import Float, Float32
 
 from gmia_monai.dicom.text import Word
 from gmia_monai.errors import UsageError
-from gmia_monai.release.batch import BatchAttack
 from gmia_monai.release.gate import Gate
 
-__all__ = ["Parts", "Redrawing", "TextFinder", "Watching"]
+__all__ = ["Parts", "Redrawing", "ReleasedImage", "TextFinder", "Watching", "WholeCheck"]
 
 
 class Redrawing(Protocol):
@@ -88,6 +87,37 @@ class TextFinder(Protocol):
 
 
 @dataclass(frozen=True)
+class ReleasedImage:
+    """One released image beside its source.
+
+    Attributes:
+        handle: of the instance.
+        patient: keyed hash.
+        known: ``view``, ``sex`` and ``age``, as far as they are known.
+        source: in [0, 1], at the model's size.
+        released: what the written file gives at that size.
+    """
+
+    handle: str
+    patient: str
+    known: Mapping[str, Any] = field(repr=False)
+    source: Float32[np.ndarray, "s s"] = field(repr=False)
+    released: Float32[np.ndarray, "s s"] = field(repr=False)
+
+
+class WholeCheck(Protocol):
+    """Attacks a release as a whole."""
+
+    def __call__(self, images: Sequence[ReleasedImage], watch: Callable[[int, int], None]) -> dict[str, Any]:
+        """Plain values for the ledger, ``passed`` and ``told`` among them.
+
+        Args:
+            images: of the release.
+            watch: is told how many parts of how many are done.
+        """
+
+
+@dataclass(frozen=True)
 class Parts:
     """All parts of a release.
 
@@ -110,7 +140,7 @@ class Parts:
     gate: Gate
     calibration: str = field(default="")
     rates: Mapping[str, float] = field(default_factory=dict)
-    batch: BatchAttack | None = None
+    batch: WholeCheck | None = None
 
     def __post_init__(self) -> None:
         both = set(self.redraw.weights.values()) & set(self.watch.weights.values())

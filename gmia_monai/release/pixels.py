@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt16
 
 from gmia_monai.dicom.intensity import integer_to_unit
 from gmia_monai.errors import UsageError
-from gmia_monai.transforms.crop import square_box
+from gmia_monai.transforms.boxes import square_box
 from gmia_monai.transforms.resample import resize_image
 
 __all__ = ["blanked", "full_image", "model_image", "upscale"]

@@ -20,18 +20,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gmia_monai.dicom.hashing import sha256_of
 from gmia_monai.errors import IntegrityError, ResourceError
-from gmia_monai.release.batch import ReleasedImage
 from gmia_monai.release.copies import without_copies
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle, read_instance, write_instance
 from gmia_monai.release.ledger import Ledger
 from gmia_monai.release.moves import move, stem_and_suffix
+from gmia_monai.release.parts import ReleasedImage
 from gmia_monai.release.pixels import model_image
 from gmia_monai.release.places import Places, input_files
 from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
 from gmia_monai.release.workshop import Made, Workshop
 from gmia_monai.release.writing import put
-from gmia_monai.weights import sha256_of
 
 __all__ = ["Outcome", "Progress", "Runner", "Workers"]
 

@@ -12,21 +12,12 @@ from jaxtyping import Float
 from monai.data.utils import list_data_collate
 
 from gmia_monai.errors import UsageError
+from gmia_monai.transforms.boxes import Box
 from gmia_monai.transforms.resample import resize_image
 
-__all__ = ["Box", "Frame", "collate_frames", "frame_key", "plane", "restore"]
+__all__ = ["Frame", "collate_frames", "frame_key", "plane", "restore"]
 
 Kind = Literal["png", "jpeg", "dicom", "nifti"]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels of the input: rows ``top`` to ``top + height``, columns ``left`` to ``left + width``."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from toy_release import KEY, LIMITS, Redraw, Watch, no_text, release, write_inpu
 
 from gmia_monai.networks import IdentityNet, save_network
 from gmia_monai.release import runner as module
-from gmia_monai.release.batch import BatchAttack, ReleasedImage
+from gmia_monai.release.batch import BatchAttack
 from gmia_monai.release.gate import Gate
 from gmia_monai.release.ledger import read_ledger
-from gmia_monai.release.parts import Parts
+from gmia_monai.release.parts import Parts, ReleasedImage
 from gmia_monai.release.policy import Batch, Policy
 from gmia_monai.release.verify import verify_folder
 
