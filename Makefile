@@ -12,7 +12,7 @@ export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint train-reference clean
+.PHONY: help venv demo test promises lint train-reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ demo: $(STAMP) ## anonymize the synthetic cohort with the reference weights, int
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest --durations=10
+
+promises: $(STAMP) ## the promises of the release plane in full size (hours), and their table in SECURITY.md
+	rm -f promises.jsonl
+	GMIA_PROMISES=full GMIA_PROMISES_LINES=$(CURDIR)/promises.jsonl $(BIN)/python -m pytest tests/promises
+	$(BIN)/python scripts/write_promises.py promises.jsonl SECURITY.md
 
 lint: $(STAMP) ## ruff on everything, mypy on the strict rooms
 	$(BIN)/ruff check .

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +19,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from gmia_monai.errors import GmiaError
 from gmia_monai.release.gate import Bounds, Gate
 from gmia_monai.release.parts import Parts
 from gmia_monai.release.places import places_of
@@ -153,3 +158,37 @@ def release(source: Path, output: Path, workers: int = 1, **more: Any) -> Outcom
             return Runner(workshop, several).run()
     finally:
         workshop.close()
+
+
+def _fail_at(kind: str, number: int) -> None:
+    """Lets the ``number``-th of all writing calls of this process kill it (``before``, ``after``), or find the disk
+    full (``full``), as every later one does."""
+    calls = 0
+
+    def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if kind == "full" and calls >= number:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            if kind == "before" and calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            found = real(*arguments, **more)
+            if kind == "after" and calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        return call
+
+    for name in ("write", "fsync", "replace", "rename", "ftruncate", "unlink"):
+        setattr(os, name, wrapped(getattr(os, name)))
+
+
+if __name__ == "__main__":
+    source, output, workers, *fail = sys.argv[1:]
+    if fail:
+        _fail_at(fail[0], int(fail[1]))
+    try:
+        release(Path(source), Path(output), int(workers))
+    except GmiaError as error:
+        sys.exit(int(error.exit_code))

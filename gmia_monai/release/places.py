@@ -24,6 +24,7 @@ from gmia_monai.typing import PathLike
 __all__ = ["Places", "check_source", "input_files", "places_of"]
 
 _NAME = re.compile(r"[0-9a-f]{8,64}")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}-")  # as gmia_monai.dicom.atomic names them
 _MAX_FILES = 5_000_000
 
 
@@ -93,6 +94,13 @@ class Places:
                 "output and work folder are on different file systems",
                 next_step="choose an output folder below the mount point",
             )
+
+    def sweep(self) -> None:
+        """Removes temporary files that a process left when it was killed; only while the lock is held."""
+        for folder in (self.output, self.work, *self.work.glob("*/")):
+            for left in folder.iterdir():
+                if _TEMPORARY.match(left.name) and left.is_file():
+                    left.unlink()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

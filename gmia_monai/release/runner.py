@@ -111,7 +111,7 @@ class Runner:
         """
         self.places.make()
         try:
-            with self.places.locked(), Ledger(self.places.ledger, self.workshop.key) as ledger:
+            with self.places.locked(), self._ledger() as ledger:
                 self._ended = self._ends_of(ledger)
                 redo = self._recover()
                 self.progress.ends = Counter(body["state"] for body in self._ended.values())
@@ -128,6 +128,10 @@ class Runner:
                 got=error.strerror,
                 next_step="make room, and run the same command again: it goes on",
             ) from error
+
+    def _ledger(self) -> Ledger:
+        self.places.sweep()
+        return Ledger(self.places.ledger, self.workshop.key)
 
     # -- what was there ---------------------------------------------------------------------------------------------
     def _recover(self) -> dict[str, str]:
