@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -238,7 +239,7 @@ def _warm() -> None:
 
     for name in ("libjpeg", "openjpeg", "rle"):
         try:
-            __import__(name)
+            import_module(name)
         except ImportError:  # its files are then refused as ones that cannot be decoded
             continue
 

@@ -170,7 +170,7 @@ class ClassifierStore:
                     np.savez(temporary, logits=self._predict(network, images[i]))
         found = []
         for path in paths:
-            with np.load(path) as archive:
+            with np.load(path, allow_pickle=False) as archive:
                 found.append(expit(archive["logits"].astype(np.float64)))
         return found
 
