@@ -8,7 +8,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -21,6 +21,9 @@ from gmia_monai.release.places import Places, check_source, input_files, places_
 from gmia_monai.release.policy import Policy, load_policy
 from gmia_monai.release.reasons import reason
 from gmia_monai.release.survey import Found, Survey, look_at, survey_with
+
+if TYPE_CHECKING:
+    from gmia_monai.release.verify_pixels import PixelFindings
 
 __all__ = ["anonymize", "check", "report", "verify"]
 
@@ -86,9 +89,13 @@ def verify(
         Path | None, typer.Option("--key", help="Project key; OUT.key where it is there. Checks the ledger's chain.")
     ] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Recorded weights; the bundle's by default.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave the scores of the pixels out, which take networks.")
+    ] = False,
     show_names: _Names = False,
 ) -> None:
-    """Look again at a release: chain of the ledger, every hash, every header, by other rules than those that made it.
+    """Look again at a release: chain of the ledger, every hash, every header, by other rules than those that made it,
+    and every score of the pixels.
 
     Exit code 3: something is wrong.
     """
@@ -97,6 +104,11 @@ def verify(
     key = _known_key(folder, key_file)
     with Shown() as shown:
         found = verify_folder(folder, key, lambda done, total: shown.tell("verifying", done, total), show_names)
+        if found.n_released and not quick:
+            pixels = _pixels(folder, models_folder(models_dir), shown)
+            found.problems += pixels.problems
+            sources = f"{pixels.n_identity} of them with their sources, for identity and drift"
+            typer.echo(f"scores of {pixels.n_images} images measured again, {sources}")
     for problem in found.problems:
         typer.echo(problem)
     chain = {True: "checked with the key", False: "not checked with the key, so that it may have been written anew"}
@@ -126,6 +138,18 @@ def report(
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
+def _pixels(folder: Path, models: Path, shown: Shown) -> PixelFindings:
+    from gmia_monai.dicom.text import TextDetector
+    from gmia_monai.release.verify_pixels import verify_pixels
+    from gmia_monai.release.watching import NetworkWatch
+
+    policy = load_policy(folder / "policy.json") if (folder / "policy.json").is_file() else Policy()
+    detector = TextDetector(tuple(policy.text.markers))
+    _ = detector.path
+    watch = NetworkWatch.from_weights(models)
+    return verify_pixels(folder, watch, detector, lambda done, total: shown.tell("measuring", done, total))
+
+
 def _known_key(folder: Path, key_file: Path | None) -> bytes | None:
     default = default_key_path(folder)
     chosen = key_file or (default if default.is_file() else None)

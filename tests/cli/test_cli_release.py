@@ -12,7 +12,8 @@ from toy_release import KEY, LIMITS, Redraw, Watch, no_text, open_workshop, writ
 
 from gmia_monai.cli import main as cli
 from gmia_monai.cli import release as module
-from gmia_monai.release import opening
+from gmia_monai.dicom import text
+from gmia_monai.release import opening, watching
 from gmia_monai.release.gate import Bounds, Gate
 from gmia_monai.release.parts import Parts
 
@@ -26,6 +27,9 @@ def gmia(monkeypatch, capsys, tmp_path):
     """Runs the command in a folder of its own; exit code, output and error output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "models_folder", lambda given: Path("models"))
+    monkeypatch.setattr(watching.NetworkWatch, "from_weights", classmethod(lambda cls, *given: Watch()))
+    monkeypatch.setattr(text.TextDetector, "path", "tesseract")
+    monkeypatch.setattr(text.TextDetector, "__call__", lambda self, image: [])
     made = {"parts": _limits()}
     monkeypatch.setattr(
         opening.Opening,
@@ -62,6 +66,8 @@ def test_a_folder_is_anonymized_verified_and_reported(gmia, source, tmp_path):
     assert gmia("anonymize", "in", "out", "--workers", "1")[0] == 0 and _files(tmp_path / "out") == before
     code, out, _ = gmia("verify", "out")
     assert code == 0 and "4 released; chain of the ledger checked with the key" in out and "nothing wrong" in out
+    assert "scores of 4 images measured again, 4 of them with their sources" in out
+    assert "measured again" not in gmia("verify", "out", "--quick")[1]
     code, out, _ = gmia("report", "out", "--dry-run")
     assert code == 0 and '"released": 4' in out and _files(tmp_path / "out") == before
     assert gmia("report", "out")[0] == 0 and _files(tmp_path / "out") == before
@@ -158,12 +164,10 @@ def test_policy_is_explained_and_checked(gmia, tmp_path):
 
 
 def test_the_doctor_names_what_is_missing(gmia, tmp_path, monkeypatch):
-    from gmia_monai.dicom.text import TextDetector
-
     code, out, _ = gmia("doctor", "--models-dir", str(tmp_path))
     assert code == 4 or code == 2
     assert "good     pydicom" in out and "missing  weights: GM-U423" in out and "transfer syntaxes" in out
-    monkeypatch.setattr(TextDetector, "path", property(lambda self: (_ for _ in ()).throw(FileNotFoundError())))
+    monkeypatch.setattr(text.TextDetector, "path", property(lambda self: (_ for _ in ()).throw(FileNotFoundError())))
     assert "missing  text detector" in gmia("doctor", "--models-dir", str(tmp_path))[1]
 
 

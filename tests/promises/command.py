@@ -14,12 +14,16 @@ BODY = """
 import logging, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from toy_release import open_workshop
+from toy_release import Watch, open_workshop
 import gmia_monai.cli.release as release
 from gmia_monai.release import opening
 release.models_folder = lambda given: Path("models")
 opening.Opening.__call__ = lambda self: open_workshop(
     self.places.source, self.places.output, self.policy, None, self.key)
+from gmia_monai.release.watching import NetworkWatch
+from gmia_monai.dicom.text import TextDetector
+TextDetector.path, TextDetector.__call__ = "tesseract", lambda self, image: []
+NetworkWatch.from_weights = classmethod(lambda cls, *given: Watch())
 {before}
 if "--debug" in sys.argv:
     sys.argv.remove("--debug")
