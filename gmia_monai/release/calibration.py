@@ -139,6 +139,7 @@ def calibrate(
     weights: dict[str, str],
     image_size: int,
     n_boot: int = 500,
+    weigh: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]] | None = None,
 ) -> Calibration:
     """Limits from half of the patients, and how often they hold strangers of the other half.
 
@@ -149,6 +150,7 @@ def calibrate(
         weights: of the networks that gave the scores.
         image_size: side of their images.
         n_boot: bootstrap resamples of patients.
+        weigh: weights of the pairs of strangers and of one patient, so that patients count alike; None: pairs do.
 
     Raises:
         UsageError: ``GM-U421`` for too few pairs, or scores that are no numbers.
@@ -160,19 +162,20 @@ def calibrate(
             "GM-U421", "too few pairs for limits", got=f"{len(strangers)} of {len(patients)} patients",
             expected=f"at least {fewest} of 20, all finite",
         )  # fmt: skip
-    limits = {_named(s): _ends(strangers, s) for s in _SHARES}
+    apart, alike = (np.ones(len(strangers)), np.ones(len(same))) if weigh is None else weigh
+    limits = {_named(s): _ends(strangers, s, apart) for s in _SHARES}
     half = np.isin(first, patients[::2])
-    low, high = _ends(strangers[half], 0.01)
-    outside = ((strangers < low) | (strangers > high)).astype(float)
+    low, high = _ends(strangers[half], 0.01, apart[half])
+    outside = ((strangers < low) | (strangers > high)).astype(float)[~half]
     held = patient_bootstrap(
-        lambda w: float(np.average(outside[~half], weights=w)), first[~half], n_boot, 0, bounds=(0.0, 1.0)
+        lambda w: float(np.average(outside, weights=w * apart[~half])), first[~half], n_boot, 0, bounds=(0.0, 1.0)
     )
     ends = limits[_named(0.01)]
     return Calibration(
         dict(sorted(weights.items())),
         limits,
         (round(held.value, 6), round(held.low, 6), round(held.high, 6)),
-        round(float(((same < ends[0]) | (same > ends[1])).mean()), 6),
+        round(float(np.average((same < ends[0]) | (same > ends[1]), weights=alike)), 6),
         len(patients),
         len(strangers),
         len(same),
@@ -211,8 +214,8 @@ def read_calibration(path: PathLike, weights: dict[str, str]) -> tuple[Calibrati
     return calibration, sha256_of(path)
 
 
-def _ends(scores: Float[np.ndarray, "n"], share: float) -> tuple[float, float]:
-    low, high = np.quantile(scores, [share, 1.0 - share])
+def _ends(scores: Float[np.ndarray, "n"], share: float, weights: Float[np.ndarray, "n"]) -> tuple[float, float]:
+    low, high = np.quantile(scores, [share, 1.0 - share], weights=weights, method="inverted_cdf")
     return round(float(low), 6), round(float(high), 6)
 
 

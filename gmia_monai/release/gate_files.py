@@ -69,7 +69,10 @@ def calibrate_gate(cohort: Cohort, models_dir: PathLike, image_size: int = 64, d
     pairs = threat_pairs(chosen.cohort, "T1", "matched")
     scores = np.einsum("nd,nd->n", found[pairs.first], found[pairs.second])
     strangers, same = pairs.counted & ~pairs.same, pairs.counted & pairs.same
-    calibration = calibrate(scores[strangers], pairs.patient_first[strangers], scores[same], {}, image_size)
+    weigh = pairs.weight[strangers], pairs.weight[same]
+    calibration = calibrate(
+        scores[strangers], pairs.patient_first[strangers], scores[same], {}, image_size, weigh=weigh
+    )
 
     known = KnownImages(features.shape[1], len(embedded), embedded.shape[1])
     values = {"mean": around.mean, "whitening": around.whitening, "limit": np.array(around.limit), "learned": embedded}

@@ -99,7 +99,7 @@ class Checks(_Part):
     max_upscale: float | None = Field(
         None, ge=1.0, description="quality floor: largest factor between the sides of the written and the model's image"
     )
-    max_copy_cos: float = Field(0.995, gt=0.0, le=1.0, description="similarity to a training image that is a copy")
+    max_copy_cos: float = Field(0.9, gt=0.0, le=1.0, description="similarity to a training image that is a copy")
 
 
 class Batch(_Part):

@@ -29,6 +29,17 @@ def test_limits_cut_off_the_share_at_either_end(calibration, share):
         assert beyond == pytest.approx(share, rel=0.15)
 
 
+def test_pairs_count_by_their_weights():
+    """Half of the pairs weigh nothing: limits and rates are those of the other half."""
+    twice = np.concatenate([STRANGERS, STRANGERS + 5.0]), np.concatenate([FIRST, FIRST])
+    both = np.concatenate([SAME, SAME * 0.0])
+    weigh = np.repeat([2.0, 0.0], len(STRANGERS)), np.repeat([1.0, 0.0], len(SAME))
+    found = calibrate(*twice, both, WEIGHTS, 64, n_boot=100, weigh=weigh)
+    alone = calibrate(STRANGERS, FIRST, SAME, WEIGHTS, 64, n_boot=100)
+    assert found.limits == alone.limits and found.held_same == alone.held_same
+    assert found.held_strangers == pytest.approx(alone.held_strangers, abs=1e-6)
+
+
 def test_rates_are_those_of_patients_that_the_limits_are_not_of(calibration):
     value, low, high = calibration.held_strangers
     assert low < 0.02 < high and 0.015 < value < 0.025
