@@ -16,9 +16,17 @@ _PSEUDONYMS = {"PatientID", "PatientName", "AccessionNumber"}
 _DATES = {"StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"}
 _KEPT = {
     "SOPClassUID", "MediaStorageSOPClassUID", "Modality", "PatientSex", "PatientAge", "ViewPosition",
-    "BodyPartExamined", "PatientOrientation", "SeriesNumber", "InstanceNumber", "ImagerPixelSpacing", "Rows", "Columns",
-    "BitsStored", "HighBit", "PhotometricInterpretation", "SamplesPerPixel", "PresentationIntentType",
+    "BodyPartExamined", "PatientOrientation", "SeriesNumber", "InstanceNumber", "ImagerPixelSpacing",
+    "PresentationIntentType",
 }  # fmt: skip
+# Written with the pixels, of which the header alone knows nothing.
+_WITH_PIXELS = {
+    "PixelData": "redrawn",
+    **dict.fromkeys(
+        ("Rows", "Columns", "BitsStored", "HighBit", "SamplesPerPixel", "PhotometricInterpretation"), "kept"
+    ),
+    **dict.fromkeys(("BitsAllocated", "PixelRepresentation", "WindowCenter", "WindowWidth"), "written anew"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,8 @@ def tag_actions(source: Iterable[int], release: Dataset) -> list[TagAction]:
 
 
 def _action(keyword: str, element: object | None) -> str:
-    if keyword == "PixelData":
-        return "redrawn"
+    if keyword in _WITH_PIXELS:
+        return _WITH_PIXELS[keyword]
     if element is None:
         return "removed"
     value = getattr(element, "value", None)

@@ -45,7 +45,8 @@ def test_each_element_has_an_action_and_the_profile_beside(actions):
     assert actions["private"] == ("removed", "X") and actions["RequestAttributesSequence"][0] == "removed"
     assert actions["StudyDate"][0] == "date shifted" and actions["PixelData"][0] == "redrawn"
     assert actions["PatientSex"][0] == actions["ViewPosition"][0] == "kept"
-    assert actions["TransferSyntaxUID"][0] == "written anew"
+    assert actions["TransferSyntaxUID"][0] == actions["WindowCenter"][0] == "written anew"
+    assert actions["Rows"][0] == actions["PhotometricInterpretation"][0] == "kept"
 
 
 def test_all_elements_of_the_source_are_named(source, actions):
