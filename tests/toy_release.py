@@ -103,6 +103,16 @@ def no_text(image: np.ndarray) -> list[str]:
     return []
 
 
+def toy_parts(gate: Gate | None = None, **redraw: Any) -> Parts:
+    """All parts of a release; ``redraw`` goes to :class:`Redraw`."""
+    return Parts(Redraw(**redraw), Watch(), no_text, gate or Gate(LIMITS), "3" * 64)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 def dicom_file(patient: str, number: int, rows: int = 72, cols: int = 64, **facts: Any) -> bytes:
     """A CR file of a patient."""
     dataset = Dataset()
@@ -144,8 +154,7 @@ def open_workshop(
     source: Path, output: Path, policy: Policy | None = None, parts: Parts | None = None, key: bytes = KEY
 ) -> Workshop:
     """A workshop with toy parts."""
-    parts = parts or Parts(Redraw(), Watch(), no_text, Gate(LIMITS), "3" * 64)
-    return Workshop(key, policy or Policy(), places_of(source, output), parts, 7, "0.1.0")
+    return Workshop(key, policy or Policy(), places_of(source, output), parts or toy_parts(), 7, "0.1.0")
 
 
 def release(source: Path, output: Path, workers: int = 1, **more: Any) -> Outcome:

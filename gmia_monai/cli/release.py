@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,9 +21,11 @@ from gmia_monai.errors import INTERRUPTED, ExitCode
 from gmia_monai.release.places import Places, check_source, input_files, places_of
 from gmia_monai.release.policy import Policy, load_policy
 from gmia_monai.release.reasons import reason
-from gmia_monai.release.survey import Found, Survey, look_at, survey_with
+from gmia_monai.release.survey import Found, Survey, look_at, seconds_each, survey_with
 
 if TYPE_CHECKING:
+    from gmia_monai.dicom.decode import Decoded
+    from gmia_monai.release.instance import Instance
     from gmia_monai.release.verify_pixels import PixelFindings
 
 __all__ = ["anonymize", "check", "report", "verify"]
@@ -178,6 +181,8 @@ def _release(policy: Policy, places: Places, models: Path, key: bytes, device: s
     with Shown() as shown:
 
         def watch(progress: Progress) -> None:
+            if progress.stage == "done":  # what follows says so
+                return
             counts = ", ".join(f"{progress.ends[state]} {state}" for state in ("released", "held", "rejected"))
             shown.tell(progress.stage, progress.done, progress.total, counts)
 
@@ -197,7 +202,7 @@ def _release(policy: Policy, places: Places, models: Path, key: bytes, device: s
     typer.echo(", ".join(f"{number} {state}" for state, number in outcome.ends.items()))
     typer.echo(f"{places.output.name}/ledger.jsonl: head {outcome.head}")
     typer.echo(f"{release_report(places.output, key)}: the report")
-    if outcome.ends["held"]:
+    if any((places.work / "held").iterdir()):
         typer.echo(f"held images stand in {places.work.name}/held; nobody but you can read them")
     raise typer.Exit(_exit_code(outcome.ends))
 
@@ -208,7 +213,7 @@ def _preview(policy: Policy, places: Places, models: Path, key: bytes, device: s
     workshop = Opening(key, policy, places, models, device)()
     images: list[np.ndarray] = []
 
-    def look(path: str) -> tuple[object, object]:
+    def look(path: str) -> tuple[Instance, Decoded | None]:
         instance, decoded = workshop.examine(path)
         if instance.image is not None and len(images) < _TIMED:
             images.append(instance.image)
@@ -218,14 +223,9 @@ def _preview(policy: Policy, places: Places, models: Path, key: bytes, device: s
     began = time.monotonic()
     try:
         with Shown() as shown:
-            found = survey_with(paths, look, _counted(shown, "reading", len(paths)))  # type: ignore[arg-type]
+            found = survey_with(paths, look, _counted(shown, "reading", len(paths)))
         reading = time.monotonic() - began
-        seconds = 0.0
-        if images:
-            began, batch = time.monotonic(), np.stack(images)
-            names = [f"{i:016x}" for i in range(len(images))]
-            workshop.parts.redraw(batch, [{}] * len(images), names, names, workshop.seed)
-            seconds = (time.monotonic() - began) / len(images)
+        seconds = seconds_each(workshop.parts.redraw, images)
     finally:
         workshop.close()
     _print_survey(found, show_names)
@@ -240,7 +240,7 @@ def _preview(policy: Policy, places: Places, models: Path, key: bytes, device: s
     raise typer.Exit(_exit_code(found.states))
 
 
-def _counted(shown: Shown, stage: str, total: int):  # type: ignore[no-untyped-def]  # a closure for survey_with
+def _counted(shown: Shown, stage: str, total: int) -> Callable[[Found], None]:
     done = 0
 
     def count(found: Found) -> None:

@@ -22,13 +22,14 @@ from gmia_monai.attacks.attackers.base import Attacker
 from gmia_monai.attacks.attackers.trained import TrainedAttacker
 from gmia_monai.attacks.base import AttackerKnowledge, Judged, TooLittleDataError
 from gmia_monai.attacks.refit import RefitRecipe
-from gmia_monai.data.cohort import Cohort, ImageRecord
+from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.pairs import Pairs
 from gmia_monai.data.release import RealImages, Release
 from gmia_monai.data.threats import threat_pairs
 from gmia_monai.metrics.intervals import pair_bootstrap
 from gmia_monai.metrics.verification import SortedScores
 from gmia_monai.release.parts import ReleasedImage
+from gmia_monai.release.records import record_of
 
 __all__ = ["BatchAttack"]
 
@@ -138,21 +139,9 @@ def _hash(patient: str) -> bytes:
 
 
 def _judged(images: Sequence[ReleasedImage]) -> Judged:
-    records = []
-    for image in images:
-        age = image.known.get("age")
-        records.append(
-            ImageRecord(
-                Path(image.handle),
-                image.patient,
-                view=str(image.known.get("view") or ""),
-                sex=str(image.known.get("sex") or ""),
-                age=float("nan") if age is None else float(age),
-                key=image.handle,
-            )
-        )
+    records = tuple(record_of(image.handle, image.patient, image.known) for image in images)
     sources, released = (np.stack([np.asarray(getattr(i, n)) for i in images])[:, None] for n in ("source", "released"))
-    real = RealImages(Cohort(tuple(records)), sources.astype(np.float32))
+    real = RealImages(Cohort(records), sources.astype(np.float32))
     pixels = np.clip(released.astype(np.float32), 0.0, 1.0)
     return Judged(real, Release("release", pixels, tuple((i,) for i in range(len(records)))))
 

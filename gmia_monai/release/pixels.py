@@ -12,7 +12,7 @@ from gmia_monai.errors import UsageError
 from gmia_monai.transforms.boxes import square_box
 from gmia_monai.transforms.resample import resize_image
 
-__all__ = ["blanked", "full_image", "model_image", "upscale"]
+__all__ = ["blanked", "bytes_written", "full_image", "model_image", "upscale"]
 
 
 def model_image(levels: UInt16[np.ndarray, "h w"], size: int) -> Float[np.ndarray, "size size"]:
@@ -69,6 +69,11 @@ def full_image(
     inner = np.clip(resize_image(square, (box.height, box.width)), 0.0, 1.0)
     around = ((box.top, rows - box.top - box.height), (box.left, cols - box.left - box.width))
     return np.pad(inner, around, mode="edge") if background == "edge" else np.pad(inner, around)
+
+
+def bytes_written(rows: int, cols: int, bits: int) -> int:
+    """What a released file takes on the disk, about: its pixels, uncompressed, and a header."""
+    return rows * cols * (2 if bits > 8 else 1) + 4096
 
 
 def upscale(rows: int, cols: int, size: int) -> float:

@@ -13,12 +13,13 @@ from jaxtyping import Float32
 from torch import nn
 
 from gmia_monai.anonymizers import ANONYMIZERS, ImageAnonymizer
-from gmia_monai.data.cohort import Cohort, ImageRecord
+from gmia_monai.data.cohort import Cohort
 from gmia_monai.data.known import FACTS
 from gmia_monai.data.release import RealImages
 from gmia_monai.errors import UsageError
 from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.release.policy import Policy
+from gmia_monai.release.records import record_of
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import watched_reads
 
@@ -105,20 +106,8 @@ class SystemRedraw:
         pixels = np.ascontiguousarray(images[:, None], dtype=np.float32)
         with torch.no_grad():
             likely = torch.sigmoid(self._utility(torch.from_numpy(pixels))).numpy() > _LIKELY
-        records = []
-        for i, (facts, handle, patient) in enumerate(zip(known, handles, patients, strict=True)):
-            age = facts.get("age")
-            records.append(
-                ImageRecord(
-                    image=Path(handle),
-                    patient_id=patient,
-                    view=str(facts.get("view") or ""),
-                    sex=str(facts.get("sex") or ""),
-                    age=float("nan") if age is None else float(age),
-                    labels=tuple((name, float(x)) for name, x in zip(self._findings, likely[i], strict=False)),
-                    key=handle,
-                )
-            )
+        labels = [[(name, float(x)) for name, x in zip(self._findings, row, strict=False)] for row in likely]
+        records = map(record_of, handles, patients, known, labels)
         cohort = Cohort(tuple(records), findings=self._findings)
         return self.system.anonymize(RealImages(cohort, pixels), seed).pixels[:, 0]
 

@@ -27,7 +27,7 @@ from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle, re
 from gmia_monai.release.ledger import Ledger
 from gmia_monai.release.moves import move, stem_and_suffix
 from gmia_monai.release.parts import ReleasedImage
-from gmia_monai.release.pixels import model_image
+from gmia_monai.release.pixels import bytes_written, model_image
 from gmia_monai.release.places import Places, input_files
 from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
 from gmia_monai.release.workshop import Made, Workshop
@@ -105,7 +105,8 @@ class Runner:
 
         Raises:
             UsageError: ``GM-U413`` where another process is at work here.
-            ResourceError: ``GM-R305`` where the disk is full; the same command goes on when there is room.
+            ResourceError: ``GM-R303`` where the disk cannot hold what is to be made, ``GM-R305`` where it is full; the
+                same command goes on when there is room.
             IntegrityError: ``GM-W301`` a ledger that was changed, ``GM-W304`` a released file that was, ``GM-W305`` one
                 that is lost and cannot be made again.
         """
@@ -254,7 +255,9 @@ class Runner:
                 of_patient[instance.patient].append(instance.handle)
         units = plan.open_units(set(self._ended) - set(redo))
         done = sum(len(unit) for unit in plan.units) - sum(len(unit) for unit in units)
-        self._tell("making", done, done + sum(len(unit) for unit in units))
+        todo = [taken[handle] for unit in units for handle in unit]
+        self.places.check_room(sum(bytes_written(i.rows, i.columns, i.bits) for i in todo))
+        self._tell("making", done, done + len(todo))
         for unit, made in zip(units, self.workers.make(self._work(units, of_patient)), strict=True):
             for handle, one in zip(unit, made, strict=True):
                 self._finish(ledger, taken[handle], one, redo)

@@ -6,7 +6,7 @@ sources at the model's size, which stand in the work folder beside a release as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,16 @@ from typing import Any
 import numpy as np
 
 from gmia_monai.dicom.decoder import Decoder
-from gmia_monai.dicom.intensity import integer_to_unit
 from gmia_monai.errors import InputError
-from gmia_monai.release.instance import Instance, read_instance
+from gmia_monai.release.instance import read_instance
 from gmia_monai.release.ledger import read_ledger
 from gmia_monai.release.parts import TextFinder, Watching
-from gmia_monai.release.pixels import model_image
+from gmia_monai.release.scores import pixel_scores, scores_with_sources
 from gmia_monai.typing import PathLike
 
 __all__ = ["PixelFindings", "verify_pixels"]
 
 _TOLERANCE = 2e-3  # networks round otherwise on another machine
-_NONE, _ENDS = (None, None), (-np.inf, np.inf)
 
 
 @dataclass
@@ -73,7 +71,19 @@ def verify_pixels(
     sources = _Sources(root.with_name(root.name + ".work") / "intake")
     with Decoder() as decoder:
         for number, body in enumerate(released):
-            _look_at(root, body, limits, size, watch, find_text, decoder, sources, found)
+            file = str(body.get("file"))
+            try:
+                levels = decoder.decode((root / file).read_bytes()).levels
+            except (OSError, InputError):
+                found.problems.append(f"{file}: the image cannot be read")
+            else:
+                found.n_images += 1
+                scores = pixel_scores(levels, size, watch, find_text)
+                known = sources.of(str(body.get("handle")))
+                if known is not None:
+                    found.n_identity += 1
+                    scores |= scores_with_sources(levels, *known, watch)
+                found.problems += [f"{file}: {what}" for what in _wrong(scores, body.get("scores", {}), limits)]
             tell(number + 1, len(released))
     return found
 
@@ -89,56 +99,23 @@ class _Sources:
             if found is not None and found.image is not None:
                 self._of_patient.setdefault(found.patient, []).append(handle)
 
-    def of(self, handle: str) -> tuple[Instance, np.ndarray] | None:
-        """An instance and all images of its patient; None where it is not there."""
+    def of(self, handle: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """The image of an instance and all images of its patient; None where it is not there."""
         own = read_instance(self._known[handle]) if handle in self._known else None
         if own is None or own.image is None:
             return None
         others = [read_instance(self._known[name]) for name in self._of_patient[own.patient]]
-        return own, np.stack([other.image for other in others if other is not None and other.image is not None])
+        return own.image, np.stack([other.image for other in others if other is not None and other.image is not None])
 
 
-def _look_at(
-    root: Path,
-    body: Mapping[str, Any],
-    limits: Mapping[str, Any],
-    size: int,
-    watch: Watching,
-    find_text: TextFinder,
-    decoder: Decoder,
-    sources: _Sources,
-    found: PixelFindings,
-) -> None:
-    file = str(body.get("file"))
-    try:
-        levels = decoder.decode((root / file).read_bytes()).levels
-    except (OSError, InputError):
-        found.problems.append(f"{file}: the image cannot be read")
-        return
-    found.n_images += 1
-    new = model_image(levels, size).astype(np.float32)[None]
-    scores: dict[str, list[float]] = {
-        "contrast": [float(new.std())],
-        "copy": [float(watch.nearest_copy(new)[0])],
-        "text": [float(len(find_text(integer_to_unit(levels, 16))))],
-    }
-    known = sources.of(str(body.get("handle")))
-    if known is not None:
-        own, images = known
-        assert own.image is not None
-        embedded = np.asarray(watch.embed(np.concatenate([new, images])))
-        scores["identity"] = [float(score) for score in watch.compare(embedded[0], embedded[1:])]
-        drift = np.abs(np.asarray(watch.findings(new)) - np.asarray(watch.findings(own.image[None]))).mean()
-        scores["utility_drift"] = [float(drift)]
-        found.n_identity += 1
+def _wrong(scores: Mapping[str, list[float]], said: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[str]:
+    """What speaks against scores: limits of the gate, and what the ledger names."""
     for name, values in scores.items():
         low, high = limits.get(name, (None, None))
-        said = body.get("scores", {}).get(name)
+        ends = (min(values), max(values))
         if not np.isfinite(values).all():
-            found.problems.append(f"{file}: {name}: no number")
-        elif (low is not None and min(values) < low - _TOLERANCE) or (
-            high is not None and max(values) > high + _TOLERANCE
-        ):
-            found.problems.append(f"{file}: {name}: beyond the limits of the gate")
-        elif said is None or abs(min(values) - said[0]) > _TOLERANCE or abs(max(values) - said[1]) > _TOLERANCE:
-            found.problems.append(f"{file}: {name}: not the score that the ledger names")
+            yield f"{name}: no number"
+        elif (low is not None and ends[0] < low - _TOLERANCE) or (high is not None and ends[1] > high + _TOLERANCE):
+            yield f"{name}: beyond the limits of the gate"
+        elif name not in said or not np.allclose(ends, said[name], rtol=0.0, atol=_TOLERANCE):
+            yield f"{name}: not the score that the ledger names"

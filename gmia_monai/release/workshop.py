@@ -20,9 +20,10 @@ from gmia_monai.release.gate import Decision
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle
 from gmia_monai.release.intake import admit
 from gmia_monai.release.parts import Parts
-from gmia_monai.release.pixels import blanked, full_image, model_image, upscale
+from gmia_monai.release.pixels import blanked, full_image, upscale
 from gmia_monai.release.places import Places
 from gmia_monai.release.policy import Policy
+from gmia_monai.release.scores import pixel_scores, scores_with_sources
 from gmia_monai.release.writing import encode, put
 
 __all__ = ["Made", "Workshop"]
@@ -171,24 +172,18 @@ class Workshop:
 
     def _scores(self, instance: Instance, square: np.ndarray, staged: bytes, sources: np.ndarray) -> dict[str, object]:
         """Of each check of the gate, on the staged bytes."""
-        watch = self.parts.watch
+        watch, size = self.parts.watch, self.parts.redraw.image_size
         back = self.decoder.decode(staged)
-        new = model_image(back.levels, self.parts.redraw.image_size).astype(np.float32)[None]
         assert instance.image is not None
-        own = instance.image[None]
-        embedded = np.asarray(watch.embed(np.concatenate([new, sources])))
-        drift = np.abs(np.asarray(watch.findings(new)) - np.asarray(watch.findings(own))).mean()
         scores: dict[str, object] = {
-            "identity": [float(score) for score in watch.compare(embedded[0], embedded[1:])],
-            "utility_drift": float(drift),
-            "contrast": float(new.std()),
-            "upscale": upscale(instance.rows, instance.columns, self.parts.redraw.image_size),
-            "text": float(len(self.parts.find_text(integer_to_unit(back.levels, 16)))),
+            **pixel_scores(back.levels, size, watch, self.parts.find_text),
+            **scores_with_sources(back.levels, instance.image, sources, watch),
+        }
+        return scores | {
+            "upscale": upscale(instance.rows, instance.columns, size),
             "header": float(len(check_header(staged))) if instance.format == "dicom" else 0.0,
-            "copy": float(watch.nearest_copy(new)[0]),
             "pixels": _difference(instance, square, back, self.policy.header.background),
         }
-        return scores
 
 
 def _difference(instance: Instance, square: np.ndarray, back: Decoded, background: str) -> float:

@@ -6,20 +6,21 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from toy_release import KEY, LIMITS, Redraw, Watch, no_text, open_workshop, write_input
+from toy_release import KEY, LIMITS, Redraw, Watch, contents, open_workshop, toy_parts, write_input
 
 from gmia_monai.cli import main as cli
 from gmia_monai.cli import release as module
-from gmia_monai.dicom import text
+from gmia_monai.dicom import pseudonyms, text
 from gmia_monai.release import opening, watching
 from gmia_monai.release.gate import Bounds, Gate
 from gmia_monai.release.parts import Parts
 
 
 def _limits(**more: Bounds) -> Parts:
-    return Parts(Redraw(), Watch(), no_text, Gate(LIMITS | more), "3" * 64)
+    return toy_parts(Gate(LIMITS | more))
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def gmia(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(watching.NetworkWatch, "from_weights", classmethod(lambda cls, *given: Watch()))
     monkeypatch.setattr(text.TextDetector, "path", "tesseract")
     monkeypatch.setattr(text.TextDetector, "__call__", lambda self, image: [])
+    # A key of its own in each run would draw faces that are alike by chance.
+    monkeypatch.setattr(pseudonyms, "secrets", SimpleNamespace(token_hex=lambda n: KEY.hex()))
     made = {"parts": _limits()}
     monkeypatch.setattr(
         opening.Opening,
@@ -53,24 +56,20 @@ def source(tmp_path):
     return write_input(tmp_path / "in", patients=2, images=2)
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def test_a_folder_is_anonymized_verified_and_reported(gmia, source, tmp_path):
     code, out, err = gmia("anonymize", "in", "out", "--workers", "1")
     assert code == 0 and "4 released, 0 held, 0 rejected" in out and "report.html" in out
     assert "project key" in err and (tmp_path / "out.key").stat().st_mode & 0o077 == 0
     assert re.search(r"making: 4 of 4; 4 released", err) and len(list((tmp_path / "out/images").rglob("*.dcm"))) == 4
-    before = _files(tmp_path / "out")
-    assert gmia("anonymize", "in", "out", "--workers", "1")[0] == 0 and _files(tmp_path / "out") == before
+    before = contents(tmp_path / "out")
+    assert gmia("anonymize", "in", "out", "--workers", "1")[0] == 0 and contents(tmp_path / "out") == before
     code, out, _ = gmia("verify", "out")
     assert code == 0 and "4 released; chain of the ledger checked with the key" in out and "nothing wrong" in out
     assert "scores of 4 images measured again, 4 of them with their sources" in out
     assert "measured again" not in gmia("verify", "out", "--quick")[1]
     code, out, _ = gmia("report", "out", "--dry-run")
-    assert code == 0 and '"released": 4' in out and _files(tmp_path / "out") == before
-    assert gmia("report", "out")[0] == 0 and _files(tmp_path / "out") == before
+    assert code == 0 and '"released": 4' in out and contents(tmp_path / "out") == before
+    assert gmia("report", "out")[0] == 0 and contents(tmp_path / "out") == before
     [victim, *_] = (tmp_path / "out/images").rglob("*.dcm")
     victim.write_bytes(victim.read_bytes()[:-1])
     code, out, _ = gmia("verify", "out")
@@ -87,9 +86,9 @@ def test_what_is_held_or_rejected_is_said_by_code(gmia, source, tmp_path):
 
 def test_a_dry_run_writes_nothing_and_names_each_file_and_element(gmia, source, tmp_path):
     (source / "Doe.txt").write_text("Doe")
-    before = _files(tmp_path)
+    before = contents(tmp_path)
     code, out, err = gmia("anonymize", "in", "out", "--dry-run")
-    assert code == 1 and _files(tmp_path) == before and not (tmp_path / "out.work").exists()
+    assert code == 1 and contents(tmp_path) == before and not (tmp_path / "out.work").exists()
     assert "file 1: rejected (GM-D002)" in out and "5 files of 2 patients and 4 studies" in out
     assert "(0010,0010) PatientName: pseudonym in 4; Basic Profile: Z" in out and "PixelData: redrawn in 4" in out
     assert "Nothing was written" in out and "MiB" in out and "Doe" not in out + err
@@ -98,14 +97,14 @@ def test_a_dry_run_writes_nothing_and_names_each_file_and_element(gmia, source, 
 
 def test_check_looks_at_headers_alone(gmia, source, tmp_path, monkeypatch):
     monkeypatch.setattr(opening.Opening, "__call__", lambda self: pytest.fail("networks are opened"))
-    before = _files(tmp_path)
+    before = contents(tmp_path)
     code, out, _ = gmia("check", "in")
     assert code == 0 and "kinds: 4 CR" in out and "4 files of 2 patients and 4 studies: 4 taken" in out
     (tmp_path / "policy.yaml").write_text("intake:\n  modalities: [DX]\n")
     code, out, _ = gmia("check", "in", "--policy", "policy.yaml")
     assert code == 1 and "GM-D031" in out
     (tmp_path / "policy.yaml").unlink()
-    assert _files(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -122,9 +121,9 @@ def test_check_looks_at_headers_alone(gmia, source, tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_written(gmia, source, tmp_path, arguments, code, word):
-    before = _files(tmp_path)
+    before = contents(tmp_path)
     found, _, err = gmia(*arguments)
-    assert (found, word in err) == (code, True) and _files(tmp_path) == before
+    assert (found, word in err) == (code, True) and contents(tmp_path) == before
 
 
 def test_an_interrupted_run_says_so_and_goes_on(gmia, source, tmp_path, monkeypatch):
@@ -141,7 +140,7 @@ def test_an_interrupted_run_says_so_and_goes_on(gmia, source, tmp_path, monkeypa
     assert code == 130 and "the same command goes on" in err and calls
     monkeypatch.setattr(Redraw, "__call__", real)
     assert gmia("anonymize", "in", "out", "--workers", "1", "--key", "project.key")[0] == 0
-    assert whole[0] == 0 and _files(tmp_path / "out") == _files(tmp_path / "whole")
+    assert whole[0] == 0 and contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_verify_takes_any_folder(gmia, source, tmp_path):

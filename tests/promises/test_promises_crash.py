@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import toy_release
 from promise import kept, size
-from toy_release import write_input
+from toy_release import contents, write_input
 
 TOY = Path(toy_release.__file__)
 CALLS = 400  # more than a run of a few images makes
@@ -22,10 +22,6 @@ CALLS = 400  # more than a run of a few images makes
 def _start(source: Path, output: Path, workers: int = 1, *fail: str) -> subprocess.Popen:
     command = [sys.executable, str(TOY), str(source), str(output), str(workers), *fail]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def _partial(output: Path) -> list[str]:
@@ -43,7 +39,7 @@ def small(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     root = tmp_path_factory.mktemp("small")
     source = write_input(root / "in", patients=2, images=2)
     assert _start(source, root / "out").wait() == 0
-    return source, _contents(root / "out")
+    return source, contents(root / "out")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -51,7 +47,7 @@ def test_killed_at_random_times_it_ends_in_the_same_bytes(tmp_path, workers):
     source = write_input(tmp_path / "in", patients=size(6, 100), images=4)
     began = time.monotonic()
     assert _start(source, tmp_path / "whole", workers).wait() == 0
-    lasts, whole = time.monotonic() - began, _contents(tmp_path / "whole")
+    lasts, whole = time.monotonic() - began, contents(tmp_path / "whole")
     rng, wrong, kills, round_ = random.Random(workers), [], 0, 0
     while kills < size(3, 150):
         output = tmp_path / f"out{round_}"
@@ -69,7 +65,7 @@ def test_killed_at_random_times_it_ends_in_the_same_bytes(tmp_path, workers):
             kills += 1
             wrong += _partial(output)
         assert _start(source, output, workers).wait() == 0
-        if _contents(output) != whole:
+        if contents(output) != whole:
             wrong.append(f"round {round_}")
     kept(f"killed at random times, {workers} workers: the same bytes, nothing partial", kills, wrong)
 
@@ -86,7 +82,7 @@ def test_killed_around_every_write_it_ends_in_the_same_bytes(small, tmp_path, wh
         tried += 1
         wrong += _partial(output)
         assert _start(source, output).wait() == 0
-        if _contents(output) != whole:
+        if contents(output) != whole:
             wrong.append(number)
     assert tried >= 3 and number < CALLS
     kept(f"killed {when} a writing call: the same bytes, nothing partial", tried, wrong, "every call of a small run")
@@ -103,7 +99,7 @@ def test_out_of_disk_it_stops_and_goes_on_to_the_same_bytes(small, tmp_path):
         tried += 1
         wrong += _partial(output) + ([] if code == 4 else [("exit code", code, number)])
         assert _start(source, output).wait() == 0
-        if _contents(output) != whole:
+        if contents(output) != whole:
             wrong.append(number)
     assert tried >= size(3, 40)
     kept("out of disk: exit code 4, then the same bytes", tried, wrong)

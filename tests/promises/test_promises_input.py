@@ -41,19 +41,11 @@ VRS = (b"CS", b"UI", b"LO", b"PN", b"DA", b"US", b"UL", b"DS", b"IS", b"SQ", b"O
 
 
 @pytest.fixture(scope="module")
-def seeds(request) -> list[bytes]:
+def seeds(maybe_cxr_dir: Path | None) -> list[bytes]:
     """Files that mutants are made of: our own in six transfer syntaxes, and real ones where they are."""
-    others = (
-        ImplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        DeflatedExplicitVRLittleEndian,
-        RLELossless,
-        JPEG2000Lossless,
-    )
-    found = [dicom_file("P1", 1), *map(in_syntax, others)]
-    try:
-        folder = request.getfixturevalue("cxr_dir") / "dicom"
-    except pytest.skip.Exception:
+    found = [dicom_file("P1", 1), *(in_syntax(syntax) for syntax in SYNTAXES_OF_SEEDS)]
+    folder = None if maybe_cxr_dir is None else maybe_cxr_dir / "dicom"
+    if folder is None:
         return found
     return found + [p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size < 600_000]
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from attack_cohorts import real_images
-from toy_release import KEY, LIMITS, Redraw, Watch, no_text, release, write_input
+from toy_release import KEY, contents, release, toy_parts, write_input
 
 from gmia_monai.networks import IdentityNet, save_network
 from gmia_monai.release import runner as module
 from gmia_monai.release.batch import BatchAttack
-from gmia_monai.release.gate import Gate
 from gmia_monai.release.ledger import read_ledger
-from gmia_monai.release.parts import Parts, ReleasedImage
+from gmia_monai.release.parts import ReleasedImage
 from gmia_monai.release.policy import Batch, Policy
 from gmia_monai.release.verify import verify_folder
 
@@ -78,14 +76,6 @@ def test_at_most_four_images_of_a_patient_count(attack):
 
 
 # -- in a run ---------------------------------------------------------------------------------------------------------
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def _parts(**more) -> Parts:
-    return Parts(Redraw(**more), Watch(), no_text, Gate(LIMITS), "3" * 64)
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     return write_input(tmp_path_factory.mktemp("release") / "in")
@@ -122,7 +112,7 @@ def test_nothing_is_released_before_the_attack_on_the_whole_has_passed(source, w
         visible.extend((tmp_path / "out/images").rglob("*.*"))
         return verdict(images)
 
-    outcome = release(source, tmp_path / "out", policy=REQUIRED, parts=replace(_parts(), batch=asked))
+    outcome = release(source, tmp_path / "out", policy=REQUIRED, parts=replace(toy_parts(), batch=asked))
     [images] = verdict.seen
     assert len(images) == 12 and visible == []
     assert all(image.source.shape == image.released.shape == (32, 32) for image in images)
@@ -131,17 +121,17 @@ def test_nothing_is_released_before_the_attack_on_the_whole_has_passed(source, w
     assert [e.kind for e in entries].count("batch") == 1
     if passed:
         assert outcome.ends == {"released": 12, "held": 0, "rejected": 0}
-        assert {k: v for k, v in _contents(tmp_path / "out").items() if "images" in k} == {
-            k: v for k, v in _contents(whole).items() if "images" in k
+        assert {k: v for k, v in contents(tmp_path / "out").items() if "images" in k} == {
+            k: v for k, v in contents(whole).items() if "images" in k
         }
     else:
         assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes == {"GM-H206": 12}
         assert not list((tmp_path / "out/images").rglob("*.*"))
         assert len(list((tmp_path / "out.work/held").iterdir())) == 12
     assert not list((tmp_path / "out.work/waiting").iterdir())
-    before = _contents(tmp_path / "out")
-    release(source, tmp_path / "out", policy=REQUIRED, parts=replace(_parts(), batch=verdict))
-    assert _contents(tmp_path / "out") == before and len(verdict.seen) == 1, "made once"
+    before = contents(tmp_path / "out")
+    release(source, tmp_path / "out", policy=REQUIRED, parts=replace(toy_parts(), batch=verdict))
+    assert contents(tmp_path / "out") == before and len(verdict.seen) == 1, "made once"
     assert verify_folder(tmp_path / "out", KEY).good
 
 
@@ -149,7 +139,7 @@ def test_nothing_is_released_before_the_attack_on_the_whole_has_passed(source, w
 @pytest.mark.parametrize("at", [5, 14, 16, 20])
 @pytest.mark.parametrize("passed", [True, False])
 def test_interrupted_around_the_attack_it_ends_the_same(source, tmp_path, monkeypatch, step, at, passed):
-    parts = replace(_parts(), batch=_Verdict(passed))
+    parts = replace(toy_parts(), batch=_Verdict(passed))
     release(source, tmp_path / "whole", policy=REQUIRED, parts=parts)
     owner, name = (module.Ledger, "append") if step == "append" else (module, "move")
     real, calls = getattr(owner, name), []
@@ -167,16 +157,16 @@ def test_interrupted_around_the_attack_it_ends_the_same(source, tmp_path, monkey
     if at == 5:
         assert not list((tmp_path / "out/images").rglob("*.*"))
     release(source, tmp_path / "out", policy=REQUIRED, parts=parts)
-    assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
-    assert {k for k in _contents(tmp_path / "out.work") if "held" in k} == {
-        k for k in _contents(tmp_path / "whole.work") if "held" in k
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert {k for k in contents(tmp_path / "out.work") if "held" in k} == {
+        k for k in contents(tmp_path / "whole.work") if "held" in k
     }
 
 
 def test_an_attack_that_is_only_reported_holds_nothing(source, tmp_path):
     verdict = _Verdict(False)
     report = Policy(batch=Batch(attack="report"))
-    outcome = release(source, tmp_path / "out", policy=report, parts=replace(_parts(), batch=verdict))
+    outcome = release(source, tmp_path / "out", policy=report, parts=replace(toy_parts(), batch=verdict))
     assert outcome.ends["released"] == 12
     assert [e.kind for e in read_ledger(tmp_path / "out" / "ledger.jsonl", KEY)][-2:] == ["batch", "complete"]
 
@@ -186,11 +176,11 @@ def test_what_waited_under_another_policy_is_made_again(source, whole, tmp_path,
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        release(source, tmp_path / "out", policy=REQUIRED, parts=replace(_parts(), batch=interrupted))
+        release(source, tmp_path / "out", policy=REQUIRED, parts=replace(toy_parts(), batch=interrupted))
     assert not list((tmp_path / "out/images").rglob("*.*"))
     outcome = release(source, tmp_path / "out")
     assert outcome.ends == {"released": 12, "held": 0, "rejected": 0}
-    assert {k: v for k, v in _contents(tmp_path / "out").items() if "images" in k} == {
-        k: v for k, v in _contents(whole).items() if "images" in k
+    assert {k: v for k, v in contents(tmp_path / "out").items() if "images" in k} == {
+        k: v for k, v in contents(whole).items() if "images" in k
     }
     assert verify_folder(tmp_path / "out", KEY).good

@@ -5,12 +5,23 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from toy_release import KEY, LIMITS, Redraw, Watch, dicom_file, no_text, open_workshop, release, write_input
+from toy_release import (
+    KEY,
+    LIMITS,
+    Redraw,
+    Watch,
+    contents,
+    dicom_file,
+    no_text,
+    open_workshop,
+    release,
+    toy_parts,
+    write_input,
+)
 
 from gmia_monai.dicom.header_check import check_header
 from gmia_monai.dicom.text import Word
@@ -19,17 +30,10 @@ from gmia_monai.release import runner as module
 from gmia_monai.release.gate import Gate
 from gmia_monai.release.ledger import read_ledger
 from gmia_monai.release.parts import Parts
+from gmia_monai.release.places import Places
 from gmia_monai.release.policy import Intake, Policy, Text
 from gmia_monai.release.runner import Runner
 from gmia_monai.release.workers import Alone
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def _parts(**more) -> Parts:
-    return Parts(Redraw(**more), Watch(), no_text, Gate(LIMITS), "3" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +67,14 @@ def test_every_image_comes_out_new_and_in_its_old_shape(source, whole):
 
 
 def test_a_second_run_changes_nothing(source, whole):
-    before = _contents(whole)
+    before = contents(whole)
     assert release(source, whole).ends["released"] == 12
-    assert _contents(whole) == before
+    assert contents(whole) == before
 
 
 def test_several_workers_give_the_same_bytes(source, whole, tmp_path):
     release(source, tmp_path / "out", workers=2)
-    assert _contents(tmp_path / "out") == _contents(whole)
+    assert contents(tmp_path / "out") == contents(whole)
 
 
 @pytest.mark.parametrize("step", ["append", "move"])
@@ -101,7 +105,7 @@ def test_an_interruption_anywhere_leaves_the_same_bytes(source, whole, tmp_path,
         assert all(check_header(file.read_bytes()) == [] for file in visible)
     monkeypatch.undo()
     release(source, output)
-    assert _contents(output) == _contents(whole)
+    assert contents(output) == contents(whole)
 
 
 def test_a_full_disk_ends_it_and_the_next_run_goes_on(source, whole, tmp_path, monkeypatch):
@@ -120,7 +124,7 @@ def test_a_full_disk_ends_it_and_the_next_run_goes_on(source, whole, tmp_path, m
         release(source, tmp_path / "out")
     monkeypatch.undo()
     release(source, tmp_path / "out")
-    assert _contents(tmp_path / "out") == _contents(whole)
+    assert contents(tmp_path / "out") == contents(whole)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_a_full_disk_ends_it_and_the_next_run_goes_on(source, whole, tmp_path, m
     ],
 )
 def test_a_system_that_gives_identity_away_or_fails_releases_nothing(source, tmp_path, instead, code):
-    outcome = release(source, tmp_path / "out", parts=_parts(instead=instead))
+    outcome = release(source, tmp_path / "out", parts=toy_parts(instead=instead))
     assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes[code] == 12
     assert not list((tmp_path / "out" / "images").rglob("*.*"))
 
@@ -170,7 +174,7 @@ def test_a_detector_of_text_that_is_missing_or_finds_something_releases_nothing(
         (slow, "GM-H203", "b"),
         (lambda image: [everywhere], "GM-H007", "c"),
     ):
-        outcome = release(source, tmp_path / name, parts=replace(_parts(), find_text=finder))
+        outcome = release(source, tmp_path / name, parts=replace(toy_parts(), find_text=finder))
         assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes == {code: 12}
 
 
@@ -190,10 +194,12 @@ def test_lines_of_text_are_blanked_where_the_policy_says_so(tmp_path, monkeypatc
         box = (int(rows.min()), int(cols.min()), int(rows.max()) + 1, int(cols.max()) + 1) if inside else ()
         return [Word("DOE", 95.0, 0, box)] if inside else []
 
-    parts = replace(_parts(), find_text=finder)
+    parts = replace(toy_parts(), find_text=finder)
     assert release(source, tmp_path / "hold", parts=parts).ends == {"released": 2, "held": 1, "rejected": 0}
     seen = []
-    monkeypatch.setattr(Redraw, "__call__", lambda self, images, *rest: seen.extend(images) or _parts().redraw.instead)
+    monkeypatch.setattr(
+        Redraw, "__call__", lambda self, images, *rest: seen.extend(images) or toy_parts().redraw.instead
+    )
     blank = Policy(text=Text(before="blank"))
     release(source, tmp_path / "seen", policy=blank, parts=parts)
     assert len(seen) == 3 and max(image.max() for image in seen) < 0.97, "no letter reaches the networks"
@@ -202,7 +208,7 @@ def test_lines_of_text_are_blanked_where_the_policy_says_so(tmp_path, monkeypatc
     dataset.BurnedInAnnotation = "YES"
     dataset.save_as(source / "text.dcm")
     assert release(source, tmp_path / "said", policy=blank, parts=parts).ends["released"] == 3
-    never = replace(_parts(), find_text=no_text)
+    never = replace(toy_parts(), find_text=no_text)
     outcome = release(source, tmp_path / "unfound", policy=blank, parts=never)
     assert outcome.ends["held"] == 1 and outcome.codes == {"GM-H007": 1}
 
@@ -218,10 +224,10 @@ def test_what_the_machine_lacks_ends_the_run_and_not_the_images(source, whole, t
         return []
 
     with pytest.raises(ResourceError, match="GM-R089"):
-        release(source, tmp_path / "out", parts=replace(_parts(), find_text=removed))
+        release(source, tmp_path / "out", parts=replace(toy_parts(), find_text=removed))
     assert not list((tmp_path / "out" / "images").rglob("*.*"))
     release(source, tmp_path / "out")
-    assert _contents(tmp_path / "out") == _contents(whole)
+    assert contents(tmp_path / "out") == contents(whole)
 
 
 def test_every_file_has_an_end(tmp_path):
@@ -249,18 +255,30 @@ def test_every_file_has_an_end(tmp_path):
 def test_new_files_are_added_to_a_release(tmp_path):
     source = write_input(tmp_path / "in", patients=2, images=2)
     release(source, tmp_path / "out")
-    before = _contents(tmp_path / "out" / "images")
+    before = contents(tmp_path / "out" / "images")
     (source / "more.dcm").write_bytes(dicom_file("P7", 0))
     assert release(source, tmp_path / "out").ends["released"] == 5
-    after = _contents(tmp_path / "out" / "images")
+    after = contents(tmp_path / "out" / "images")
     assert before.items() <= after.items() and len(after) == 5
     read_ledger(tmp_path / "out" / "ledger.jsonl", KEY)
+
+
+def test_without_room_for_what_is_to_be_made_nothing_is_begun(tmp_path, monkeypatch):
+    source = write_input(tmp_path / "in", patients=2, images=2)
+    asked = []
+    real = Places.check_room
+    monkeypatch.setattr(Places, "check_room", lambda self, needed: asked.append(needed) or real(self, 1 << 60))
+    with pytest.raises(ResourceError, match="GM-R303"):
+        release(source, tmp_path / "out")
+    assert not list((tmp_path / "out" / "images").rglob("*.dcm")) and asked == [4 * (72 * 64 * 2 + 4096)]
+    monkeypatch.undo()
+    assert release(source, tmp_path / "out").ends["released"] == 4
 
 
 def test_a_released_file_that_was_changed_or_lost_is_noticed(tmp_path):
     source = write_input(tmp_path / "in", patients=1, images=2)
     release(source, tmp_path / "out")
-    before = _contents(tmp_path / "out")
+    before = contents(tmp_path / "out")
     file = next((tmp_path / "out" / "images").rglob("*.dcm"))
     raw = file.read_bytes()
     file.write_bytes(raw[:-1] + b"x")
@@ -268,7 +286,7 @@ def test_a_released_file_that_was_changed_or_lost_is_noticed(tmp_path):
         release(source, tmp_path / "out")
     file.unlink()  # lost: made again, and it has to be the same
     release(source, tmp_path / "out")
-    assert _contents(tmp_path / "out") == before
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_lost_file_that_cannot_be_made_again_is_noticed(tmp_path):

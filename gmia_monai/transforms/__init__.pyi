@@ -1,0 +1,16 @@
+from .augmentation import BatchAugmentation as BatchAugmentation
+from .boxes import Box as Box
+from .boxes import border_box as border_box
+from .boxes import square_box as square_box
+from .crop import BorderCropd as BorderCropd
+from .crop import CentreSquared as CentreSquared
+from .frame import Frame as Frame
+from .frame import collate_frames as collate_frames
+from .frame import frame_key as frame_key
+from .frame import restore as restore
+from .load import LoadRadiographd as LoadRadiographd
+from .readers import file_kind as file_kind
+from .readers import read_radiograph as read_radiograph
+from .resample import resize_image as resize_image
+from .resize import ResizeSquared as ResizeSquared
+from .write import write_image as write_image
