@@ -72,7 +72,9 @@ class _CodedWorkflow(ConfigWorkflow):
 
 
 class AnonymizationWorkflow(_CodedWorkflow):
-    """Anonymizes radiographs by the inference config; research plane, so that what it writes is not released.
+    """Anonymizes radiographs by the inference config; research plane, so that what it writes is not released, and no
+    DICOM. With ``policy=…`` a folder of studies goes through the release gate instead, as ``gmia anonymize`` does it,
+    and :meth:`run` gives the :class:`gmia_monai.release.runner.Outcome`.
 
     Errors of the package come out as they are, with their code, not wrapped in those of the config parser.
 
@@ -97,6 +99,17 @@ class AnonymizationWorkflow(_CodedWorkflow):
         **override: Any,
     ) -> None:
         super().__init__(config_file, bundle_root, logging_file, workflow_type, **override)
+
+    def run(self) -> Any:
+        """Does what is not done yet; a release, where there is a policy.
+
+        Raises:
+            GmiaError: any coded error of the package.
+        """
+        if self._coded(lambda: self.parser.get_parsed_content("policy")) is None:
+            return super().run()
+        [outcome] = self._coded(lambda: self._run_expr("release"))
+        return outcome
 
 
 class BenchmarkWorkflow(_CodedWorkflow):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the networks of the release gate (64 px): a verifier on real images of S and A, chosen on V2, and a diagnostic
-# network; writes them into bundle/models and calibrates the gate. About an hour and a half on two cores; an interrupted
+# network; writes them into bundle/models and calibrates the gate. About two hours on two cores; an interrupted
 # run resumes.
 # Usage: GMIA_CXR_DIR=... scripts/train_gate.sh [output folder]
 set -euo pipefail

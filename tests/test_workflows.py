@@ -16,10 +16,15 @@ import pytest
 from monai.bundle import create_workflow, run_workflow
 from monai.bundle import run as run_bundle
 from tiny_bundle import CONFIG, REPOSITORY, overrides, save_tiny
+from toy_release import open_workshop, write_input
 
 from gmia_monai.data.phantom import generate_cohort
+from gmia_monai.dicom.pseudonyms import load_key
 from gmia_monai.errors import UsageError
 from gmia_monai.inferers import LatentOptimizationInferer
+from gmia_monai.release.opening import Opening
+from gmia_monai.release.verify import verify_folder
+from gmia_monai.release.workshop import Workshop
 from gmia_monai.transforms import read_radiograph
 from gmia_monai.workflows import AnonymizationWorkflow, BenchmarkWorkflow
 
@@ -90,7 +95,8 @@ def test_each_entry_point_anonymizes(entry: Callable[..., None], models_dir, coh
         assert float(row["cos_optimized"]) < float(row["cos_before"])
         before, frame = read_radiograph(cohort.parent / links[row["handle"]]["image"])
         after, written = read_radiograph(out / row["file"])
-        assert after.shape == before.shape and written.bits == frame.bits
+        assert after.shape == before.shape and written.kind == "png", "no DICOM without a policy"
+        assert written.bits == (8 if frame.bits == 8 else 16)
         assert np.abs(after - before).max() > 0.05
     assert (out / "NOT_RELEASED.txt").is_file()
 
@@ -217,6 +223,53 @@ def test_the_config_has_what_monai_expects_of_an_inference_bundle(models_dir, co
     workflow = create_workflow(WORKFLOW, config_file=CONFIG, **settings)
     assert not workflow.check_properties()
     assert workflow.get_workflow_type() in ("infer", "inference")
+
+
+@pytest.mark.parametrize("policy", [{"linkage": "pseudonymous"}, "policy.yaml"])
+@pytest.mark.parametrize("entry", [run_class, run_created, run_config])
+def test_with_a_policy_dicom_goes_through_the_gate_and_nothing_else_does(
+    entry, policy, models_dir, cohort, tmp_path, monkeypatch
+) -> None:
+    asked = []
+
+    def opened(self: Opening) -> Workshop:
+        asked.append((self.policy.linkage, self.models_dir, self.device))
+        return open_workshop(self.places.source, self.places.output, self.policy, key=self.key)
+
+    monkeypatch.setattr(Opening, "__call__", opened)
+    monkeypatch.setattr(LatentOptimizationInferer, "optimize", lambda *given: pytest.fail("optimized without the gate"))
+    if isinstance(policy, str):
+        policy = str(tmp_path / policy)
+        Path(policy).write_text("linkage: pseudonymous\n")
+    source, out = write_input(tmp_path / "in", patients=2, images=1), tmp_path / "out"
+    (source / "no image.txt").write_text("nothing")
+    given_key(out)
+    settings = overrides(models_dir, input=str(source), output_dir=str(out), policy=policy)
+    if entry is run_config:
+        with pytest.raises(SystemExit) as caught:
+            entry(CONFIG, **settings)
+        assert caught.value.code == 1, "one was rejected"
+    else:
+        entry(CONFIG, **settings)
+    assert asked == [("pseudonymous", models_dir, "cpu")]
+    assert len(list((out / "images").rglob("*.dcm"))) == 2 and (out / "report.html").is_file()
+    assert not (out / "NOT_RELEASED.txt").exists() and verify_folder(out, load_key(Path(f"{out}.key"))).good
+
+
+def test_the_outcome_of_a_release_is_what_the_workflow_gives(models_dir, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        Opening,
+        "__call__",
+        lambda self: open_workshop(self.places.source, self.places.output, self.policy, key=self.key),
+    )
+    source = write_input(tmp_path / "in", patients=1, images=1)
+    settings = overrides(models_dir, input=str(source), output_dir=str(tmp_path / "out"), policy={})
+    given_key(tmp_path / "out")
+    workflow = AnonymizationWorkflow(CONFIG, **settings)
+    workflow.initialize()
+    assert workflow.run().ends == {"released": 1, "held": 0, "rejected": 0}
+    with pytest.raises(UsageError, match="GM-U404"):
+        AnonymizationWorkflow(CONFIG, **settings | {"policy": {"linkage": "none"}}).run()
 
 
 def test_real_radiographs_go_through_and_a_file_without_pixels_does_not(models_dir, cxr_dir, tmp_path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +15,9 @@ import typer
 
 from gmia_monai.cli.folders import models_folder
 from gmia_monai.cli.progress import Shown
-from gmia_monai.dicom.pseudonyms import create_key, default_key_path, load_key
+from gmia_monai.dicom.pseudonyms import KEY_BYTES, default_key_path, load_key
 from gmia_monai.errors import INTERRUPTED, ExitCode
+from gmia_monai.release.folder import exit_code_of, project_key, release_folder
 from gmia_monai.release.places import Places, check_source, input_files, places_of
 from gmia_monai.release.policy import Policy, load_policy
 from gmia_monai.release.reasons import reason
@@ -26,6 +26,7 @@ from gmia_monai.release.survey import Found, Survey, look_at, seconds_each, surv
 if TYPE_CHECKING:
     from gmia_monai.dicom.decode import Decoded
     from gmia_monai.release.instance import Instance
+    from gmia_monai.release.runner import Progress
     from gmia_monai.release.verify_pixels import PixelFindings
 
 __all__ = ["anonymize", "check", "report", "verify"]
@@ -35,7 +36,6 @@ _PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="What may leave, and how (`gmia policy explain`); careful defaults.")
 ]
 _Names = Annotated[bool, typer.Option("--show-names", help="Print paths of the input as well; they may name patients.")]
-_MAX_WORKERS = 8
 _TIMED = 16
 
 
@@ -54,7 +54,7 @@ def check(source: _In, policy_file: _PolicyFile = None, show_names: _Names = Fal
         found = survey_with(paths, look, _counted(shown, "reading", len(paths)))
     _print_survey(found, show_names)
     typer.echo("Text in the pixels and images unlike radiographs are looked for by `gmia anonymize --dry-run`.")
-    raise typer.Exit(_exit_code(found.states))
+    raise typer.Exit(int(exit_code_of(found.states)))
 
 
 def anonymize(
@@ -79,11 +79,11 @@ def anonymize(
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     policy, places, models = load_policy(policy_file), places_of(source, output), models_folder(models_dir)
-    key = _key(places, key_file, dry_run)
     if dry_run:
-        _preview(policy, places, models, key, device, show_names)
+        _preview(policy, places, models, key_file, device, show_names)
         return
-    _release(policy, places, models, key, device, workers)
+    project_key(places, key_file, partial(typer.echo, err=True))
+    _release(policy, places, models, key_file, device, workers)
 
 
 def verify(
@@ -159,25 +159,9 @@ def _known_key(folder: Path, key_file: Path | None) -> bytes | None:
     return None if chosen is None else load_key(chosen)
 
 
-def _key(places: Places, key_file: Path | None, dry_run: bool) -> bytes:
-    path = key_file or default_key_path(places.output)
-    if key_file is None and not path.exists():
-        if dry_run:
-            return bytes(32)  # names of a dry run are those of no release
-        create_key(path)
-        typer.echo(f"{path.name}: new project key beside the output; keep it secret, and keep a copy", err=True)
-    return load_key(path)
-
-
-def _release(policy: Policy, places: Places, models: Path, key: bytes, device: str, workers: int) -> None:
-    from gmia_monai.release.opening import Opening
-    from gmia_monai.release.runner import Progress, Runner
-    from gmia_monai.release.workers import Alone, Several
+def _release(policy: Policy, places: Places, models: Path, key_file: Path | None, device: str, workers: int) -> None:
     from gmia_monai.report.release import release_report
 
-    opening = Opening(key, policy, places, models, device)
-    workshop = opening()
-    n = workers or (1 if device != "cpu" else min(_MAX_WORKERS, len(os.sched_getaffinity(0))))
     with Shown() as shown:
 
         def watch(progress: Progress) -> None:
@@ -187,29 +171,30 @@ def _release(policy: Policy, places: Places, models: Path, key: bytes, device: s
             shown.tell(progress.stage, progress.done, progress.total, counts)
 
         try:
-            if n == 1:
-                outcome = Runner(workshop, Alone(workshop), watch).run()
-            else:
-                with Several(opening, n) as several:
-                    outcome = Runner(workshop, several, watch).run()
+            outcome = release_folder(
+                places.source, places.output, policy, models, key_file, device, workers, watch, release_report
+            )
         except KeyboardInterrupt:
             typer.echo(f"\n{INTERRUPTED}", err=True)
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-        finally:
-            workshop.close()
     for code, number in outcome.codes.items():
         typer.echo(f"{number:6d}  {code}  {reason(code)}")
     typer.echo(", ".join(f"{number} {state}" for state, number in outcome.ends.items()))
     typer.echo(f"{places.output.name}/ledger.jsonl: head {outcome.head}")
-    typer.echo(f"{release_report(places.output, key)}: the report")
+    typer.echo(f"{places.output / 'report.html'}: the report")
     if any((places.work / "held").iterdir()):
         typer.echo(f"held images stand in {places.work.name}/held; nobody but you can read them")
-    raise typer.Exit(_exit_code(outcome.ends))
+    raise typer.Exit(int(exit_code_of(outcome.ends)))
 
 
-def _preview(policy: Policy, places: Places, models: Path, key: bytes, device: str, show_names: bool) -> None:
+def _preview(
+    policy: Policy, places: Places, models: Path, key_file: Path | None, device: str, show_names: bool
+) -> None:
     from gmia_monai.release.opening import Opening
 
+    # Without a key, names of a dry run are those of no release.
+    known = key_file or default_key_path(places.output)
+    key = load_key(known) if key_file or known.exists() else bytes(KEY_BYTES)
     workshop = Opening(key, policy, places, models, device)()
     images: list[np.ndarray] = []
 
@@ -237,7 +222,7 @@ def _preview(policy: Policy, places: Places, models: Path, key: bytes, device: s
         f"about {_duration(reading + seconds * made)} on one worker ({seconds:.2f} s an image), at most "
         f"{found.bytes_released / 2**20:.1f} MiB; checks of the new images come on top. Nothing was written."
     )
-    raise typer.Exit(_exit_code(found.states))
+    raise typer.Exit(int(exit_code_of(found.states)))
 
 
 def _counted(shown: Shown, stage: str, total: int) -> Callable[[Found], None]:
@@ -273,7 +258,3 @@ def _because(codes: tuple[str, ...]) -> str:
 def _duration(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def _exit_code(states: dict[str, int]) -> int:
-    return int(ExitCode.SOME_REJECTED if states.get("held") or states.get("rejected") else ExitCode.OK)

@@ -1,4 +1,4 @@
-"""DICOM and pixel values: intensity, limits, pseudonyms, secondary capture. No torch, no monai."""
+"""DICOM and pixel values: intensity, limits, pseudonyms. No torch, no monai."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from gmia_monai.dicom.intensity import dicom_to_unit, from_unit, integer_to_unit
 from gmia_monai.dicom.intensity_tags import IntensityTags, LookUpTable
 from gmia_monai.dicom.limits import check_dataset, check_image, check_size
 from gmia_monai.dicom.pseudonyms import create_key, default_key_path, handle, links_path, load_key, uid
-from gmia_monai.dicom.secondary_capture import CaptureIdentity, write_secondary_capture
 
 __all__ = [
-    "CaptureIdentity",
     "IntensityTags",
     "LookUpTable",
     "atomic_path",
@@ -27,5 +25,4 @@ __all__ = [
     "load_key",
     "quantise",
     "uid",
-    "write_secondary_capture",
 ]

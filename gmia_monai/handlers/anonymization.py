@@ -7,16 +7,12 @@ import time
 from typing import Any
 
 import numpy as np
-import pydicom
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from gmia_monai.data.units import AnonymizationRun, Source
 from gmia_monai.dicom.atomic import atomic_path
-from gmia_monai.dicom.pseudonyms import handle, uid
-from gmia_monai.dicom.secondary_capture import CaptureIdentity
-from gmia_monai.dicom.silence import header_silence
 from gmia_monai.losses.identity import cosine
 from gmia_monai.transforms.frame import Frame, restore
 from gmia_monai.transforms.resample import resize_image
@@ -117,7 +113,7 @@ class AnonymizationWriter:
         for image, source, frame in zip(result.image, sources, frames, strict=True):
             full = restore(image[0].cpu().numpy(), frame, fill=self.fill)
             target = self.run.output_dir / "images" / source.handle
-            path, stored = write_image(target, full, frame, capture=self._capture(source, frame))
+            path, stored = write_image(target, full, frame)
             files.append(path.relative_to(self.run.output_dir).as_posix())
             written.append(self._as_model_sees(stored, frame))
         cos_after = self._cosine(batch["image"].to(device), torch.stack(written).to(device))
@@ -156,23 +152,6 @@ class AnonymizationWriter:
         box, size = frame.kept, frame.model_size or frame.kept.height
         part = stored[box.top : box.top + box.height, box.left : box.left + box.width]
         return torch.from_numpy(resize_image(np.asarray(part, dtype=np.float32), (size, size)))[None]
-
-    def _capture(self, source: Source, frame: Frame) -> CaptureIdentity | None:
-        if frame.kind != "dicom":
-            return None
-        patient, study = source.patient_id, source.study_id
-        if not patient:
-            with header_silence():
-                header = pydicom.dcmread(source.path, stop_before_pixels=True, specific_tags=["PatientID", 0x0020000D])
-            patient = str(header.get("PatientID", "") or source.name)
-            study = str(header.get("StudyInstanceUID", "") or source.name)
-        key = self.run.key
-        return CaptureIdentity(
-            patient_handle=handle(key, f"patient:{patient}"),
-            study_uid=uid(key, f"study:{patient}:{study}"),
-            series_uid=uid(key, f"series:{source.name}"),
-            sop_instance_uid=uid(key, f"instance:{source.name}"),
-        )
 
     def finish(self, engine: Engine | None = None) -> None:
         """Writes ``table.csv`` and the note that nothing here has been released."""

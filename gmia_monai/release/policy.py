@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -146,8 +146,8 @@ class Policy(_Part):
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def load_policy(path: PathLike | None) -> Policy:
-    """Reads a policy; None: all defaults.
+def load_policy(path: PathLike | Mapping[str, Any] | None) -> Policy:
+    """Reads a policy from a file, or takes its settings as they are; None: all defaults.
 
     Raises:
         UsageError: ``GM-U402`` where there is no such file, ``GM-U403`` where it is no YAML or JSON of plain values,
@@ -155,6 +155,8 @@ def load_policy(path: PathLike | None) -> Policy:
     """
     if path is None:
         return Policy()
+    if isinstance(path, Mapping):
+        return _checked(path)
     path = Path(path)
     if not path.is_file():
         raise UsageError("GM-U402", "no policy file", got=path.name, next_step="leave --policy out for the defaults")
@@ -169,8 +171,12 @@ def load_policy(path: PathLike | None) -> Policy:
         found = {}
     if not isinstance(found, dict):
         raise UsageError("GM-U403", "the policy is no mapping of settings", got=path.name)
+    return _checked(found)
+
+
+def _checked(found: Mapping[str, Any]) -> Policy:
     try:
-        return Policy.model_validate(found)
+        return Policy.model_validate(dict(found))
     except ValidationError as error:
         raise UsageError("GM-U404", "the policy cannot be used", got=_first(error)) from None
 

@@ -10,40 +10,36 @@ from monai.data import NibabelWriter, PILWriter
 
 from gmia_monai.dicom.atomic import atomic_path
 from gmia_monai.dicom.intensity import from_unit, integer_to_unit, quantise, values_to_unit
-from gmia_monai.dicom.secondary_capture import CaptureIdentity, write_secondary_capture
 from gmia_monai.errors import UsageError
 from gmia_monai.transforms.frame import Frame
 from gmia_monai.typing import PathLike
 
 __all__ = ["OUTPUT_SUFFIX", "write_image"]
 
-# JPEG is written as PNG: its loss would come after the margin has been measured.
-OUTPUT_SUFFIX = {"png": ".png", "jpeg": ".png", "dicom": ".dcm", "nifti": ".nii.gz"}
+# JPEG is written as PNG: its loss would come after the margin has been measured. DICOM is written by the release plane.
+OUTPUT_SUFFIX = {"png": ".png", "jpeg": ".png", "dicom": ".png", "nifti": ".nii.gz"}
 # NIfTI points to the patient's right-to-left and posterior-to-anterior: rows downwards are minus y.
 _NIFTI_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_image(
-    path_without_suffix: PathLike,
-    image: Float[np.ndarray, "rows cols"],
-    frame: Frame,
-    *,
-    capture: CaptureIdentity | None = None,
+    path_without_suffix: PathLike, image: Float[np.ndarray, "rows cols"], frame: Frame
 ) -> tuple[Path, Float[np.ndarray, "rows cols"]]:
-    """Write ``image`` as the kind of file that it came from: PNG (also for JPEG), DICOM secondary capture, NIfTI.
+    """Write ``image`` as the kind of file that it came from, PNG or NIfTI; JPEG and DICOM become PNG.
+
+    A DICOM file has a header, and what may stand in one is for the release plane to say: here there is none.
 
     Args:
         path_without_suffix: folder and name; the suffix is added.
         image: float in [0, 1], MONOCHROME2, as `restore` gives it.
         frame: of the input.
-        capture: pseudonyms of the DICOM object; needed for DICOM only.
 
     Returns:
-        the path, and the image in [0, 1] as `read_radiograph` finds it there, rounding included (for DICOM and NIfTI of
-        16-bit integers in the input's own scale).
+        the path, and the image in [0, 1] as `read_radiograph` finds it there, rounding included (for NIfTI of 16-bit
+        integers in the input's own scale). PNG has 8 bits where the input has, else 16.
 
     Raises:
-        UsageError: GM-U063 the image has another size than its frame, GM-U064 DICOM without ``capture``.
+        UsageError: GM-U063 the image has another size than its frame.
         InputError: GM-D008 NaN or infinity.
     """
     image = np.asarray(image)
@@ -52,21 +48,14 @@ def write_image(
             "GM-U063", "the image has another size than its input", got=image.shape, expected=(frame.rows, frame.cols)
         )
     path = Path(f"{Path(path_without_suffix)}{OUTPUT_SUFFIX[frame.kind]}")
-    if frame.kind == "dicom":
-        if capture is None:
-            raise UsageError(
-                "GM-U064", "DICOM output without pseudonyms", next_step="pass capture=CaptureIdentity(...)"
-            )
-        levels = from_unit(image, frame.bits)
-        write_secondary_capture(path, levels, bits_stored=frame.bits, identity=capture)
-        return path, integer_to_unit(levels, frame.bits)
     if frame.kind == "nifti":
         values, unit = _nifti_values(image, frame)
         _write_nifti(path, values)
         return path, unit
-    levels = from_unit(image, frame.bits)
+    bits = 8 if frame.bits == 8 else 16
+    levels = from_unit(image, bits)
     _write_png(path, levels)
-    return path, integer_to_unit(levels, frame.bits)
+    return path, integer_to_unit(levels, bits)
 
 
 def _write_png(path: Path, levels: Integer[np.ndarray, "h w"]) -> None:

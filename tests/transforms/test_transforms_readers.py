@@ -14,11 +14,9 @@ from PIL import Image, PngImagePlugin
 
 from gmia_monai.dicom.intensity import dicom_to_unit
 from gmia_monai.dicom.intensity_tags import IntensityTags
-from gmia_monai.dicom.secondary_capture import CaptureIdentity, write_secondary_capture
 from gmia_monai.errors import InputError
 from gmia_monai.transforms.readers import file_kind, read_radiograph
 
-IDENTITY = CaptureIdentity("abcdef0123456789", "2.25.1", "2.25.2", "2.25.3")
 RNG = np.random.default_rng(1)
 
 
@@ -32,7 +30,14 @@ def asymmetric(dtype=np.uint8, top: int = 255) -> np.ndarray:
 
 def save_dicom(path, pixels, bits=None, **tags):
     bits = bits or (8 if pixels.dtype == np.uint8 else 16)
-    write_secondary_capture(path, pixels, bits_stored=bits, identity=IDENTITY)
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, "2.25.3"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.Modality = "2.25.1", "2.25.2", "OT"
+    dataset.set_pixel_data(np.ascontiguousarray(pixels), "MONOCHROME2", bits, generate_instance_uid=False)
+    dataset.WindowCenter, dataset.WindowWidth = str(2 ** (bits - 1)), str(2**bits)
+    dataset.save_as(path, enforce_file_format=True)
     dataset = pydicom.dcmread(path)
     for keyword, value in tags.items():
         setattr(dataset, keyword, value)

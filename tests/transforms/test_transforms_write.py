@@ -9,11 +9,9 @@ import pytest
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
 
-from gmia_monai.dicom.secondary_capture import CaptureIdentity
 from gmia_monai.errors import InputError, UsageError
 from gmia_monai.transforms import Frame, read_radiograph, write_image
 
-IDENTITY = CaptureIdentity("abcdef0123456789", "2.25.1", "2.25.2", "2.25.3")
 RNG = np.random.default_rng(5)
 SMOOTH = (0.1 + 0.7 * RNG.random((40, 56))).astype(np.float32)
 SMOOTH[0, :2] = 0.0, 1.0
@@ -25,21 +23,22 @@ SMOOTH[0, :2] = 0.0, 1.0
         (Frame(40, 56, 8, kind="png"), ".png"),
         (Frame(40, 56, 16, kind="png", dtype="uint16"), ".png"),
         (Frame(40, 56, 8, kind="jpeg"), ".png"),
-        (Frame(40, 56, 8, kind="dicom"), ".dcm"),
-        (Frame(40, 56, 10, kind="dicom", photometric="MONOCHROME1", dtype="uint16"), ".dcm"),
-        (Frame(40, 56, 16, kind="dicom", dtype="int16"), ".dcm"),
+        (Frame(40, 56, 8, kind="dicom"), ".png"),
+        (Frame(40, 56, 10, kind="dicom", photometric="MONOCHROME1", dtype="uint16"), ".png"),
+        (Frame(40, 56, 16, kind="dicom", dtype="int16"), ".png"),
         (Frame(40, 56, 32, kind="nifti", dtype="float32"), ".nii.gz"),
         (Frame(40, 56, 8, kind="nifti", dtype="uint8", low=0.0, high=255.0), ".nii.gz"),
         (Frame(40, 56, 16, kind="nifti", dtype="int16", low=-1000.0, high=2000.0), ".nii.gz"),
     ],
 )
 def test_round_trip(tmp_path, frame, suffix):
-    path, written = write_image(tmp_path / "a.b", SMOOTH, frame, capture=IDENTITY)
+    path, written = write_image(tmp_path / "a.b", SMOOTH, frame)
     assert path == tmp_path / f"a.b{suffix}" and list(tmp_path.iterdir()) == [path]
     again, frame_again = read_radiograph(path)
     np.testing.assert_array_equal(again, written)
-    assert (frame_again.rows, frame_again.cols, frame_again.bits) == (40, 56, frame.bits)
-    levels = 2**frame.bits - 1 if frame.dtype != "int16" or frame.kind == "dicom" else 3000
+    bits = 16 if frame.kind == "dicom" and frame.bits > 8 else frame.bits
+    assert (frame_again.rows, frame_again.cols, frame_again.bits) == (40, 56, bits)
+    levels = 2**bits - 1 if frame.dtype != "int16" or frame.kind == "dicom" else 3000
     assert np.abs(written - SMOOTH).max() <= 0.5 / levels + 1e-7
 
 
@@ -63,7 +62,7 @@ def test_nifti_goes_back_in_type_and_scale(tmp_path):
     np.testing.assert_array_equal(np.asarray(out.dataobj), source)
 
 
-def test_dicom_keeps_nothing_of_the_source(tmp_path, cxr_dir):
+def test_nothing_of_a_dicom_header_comes_along(tmp_path, cxr_dir):
     """Every text of a real header is replaced by a mark, private and nested ones too; no mark may come out."""
     before = pydicom.dcmread(cxr_dir / "dicom" / "cxr" / "gdcm-CR-MONO1-10-chest.dcm")
     marked = 0
@@ -77,14 +76,11 @@ def test_dicom_keeps_nothing_of_the_source(tmp_path, cxr_dir):
     before.RequestAttributesSequence = [nested]
     before.save_as(tmp_path / "source.dcm")
     image, frame = read_radiograph(tmp_path / "source.dcm")
-    path, written = write_image(tmp_path / "a", image, frame, capture=IDENTITY)
-    after = pydicom.dcmread(path)
+    path, written = write_image(tmp_path / "a", image, frame)
     assert marked > 5 and b"ZQXMARK" not in path.read_bytes() and b"19010203" not in path.read_bytes()
-    np.testing.assert_array_equal(after.pixel_array, np.rint(written * 1023))
-    assert (after.Rows, after.Columns, after.BitsStored) == (before.Rows, before.Columns, before.BitsStored)
-    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        assert after[keyword].value != before[keyword].value
-    assert not [e for e in after.iterall() if e.tag.is_private]
+    with Image.open(path) as picture:
+        assert picture.info == {} and picture.size == (before.Columns, before.Rows)
+        np.testing.assert_array_equal(np.asarray(picture), np.rint(written * 65535))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +103,6 @@ def test_a_failing_writer_leaves_nothing(tmp_path, monkeypatch, writer, frame):
 def test_misuse(tmp_path):
     with pytest.raises(UsageError, match="GM-U063"):
         write_image(tmp_path / "a", SMOOTH.T, Frame(40, 56, 8))
-    with pytest.raises(UsageError, match="GM-U064"):
-        write_image(tmp_path / "a", SMOOTH, Frame(40, 56, 8, kind="dicom"))
     for frame in (Frame(40, 56, 8), Frame(40, 56, 32, kind="nifti", dtype="float32")):
         with pytest.raises(InputError, match="GM-D008"):
             write_image(tmp_path / "a", np.where(SMOOTH > 0.5, np.nan, SMOOTH), frame)
