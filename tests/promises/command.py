@@ -14,9 +14,12 @@ BODY = """
 import logging, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from toy_release import Watch, open_workshop
+from types import SimpleNamespace
+from toy_release import KEY, Watch, open_workshop
 import gmia_monai.cli.release as release
+from gmia_monai.dicom import pseudonyms
 from gmia_monai.release import opening
+pseudonyms.secrets = SimpleNamespace(token_hex=lambda n: KEY.hex())  # others draw other faces, some of them alike
 release.models_folder = lambda given: Path("models")
 opening.Opening.__call__ = lambda self: open_workshop(
     self.places.source, self.places.output, self.policy, None, self.key)

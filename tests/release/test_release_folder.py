@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toy_release import Redraw, open_workshop, toy_parts, write_input
+from toy_release import KEY, Redraw, open_workshop, toy_parts, write_input
 
 from gmia_monai.dicom.pseudonyms import load_key
 from gmia_monai.errors import ExitCode, UsageError
@@ -21,6 +21,8 @@ def source(tmp_path, monkeypatch):
         "__call__",
         lambda self: open_workshop(self.places.source, self.places.output, self.policy, key=self.key),
     )
+    (tmp_path / "out.key").write_text(KEY.hex())  # others draw other faces, some of them alike
+    (tmp_path / "out.key").chmod(0o600)
     return write_input(tmp_path / "in", patients=2, images=2)
 
 
