@@ -17,6 +17,7 @@ from gmia_monai.cli.benchmark import benchmark
 from gmia_monai.cli.doctor import doctor
 from gmia_monai.cli.policy import policy_app
 from gmia_monai.cli.release import anonymize, check, report, verify
+from gmia_monai.cli.review import review
 from gmia_monai.dicom.pseudonyms import create_key
 from gmia_monai.errors import INTERRUPTED, ExitCode, GmiaError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
 key_app = typer.Typer(no_args_is_help=True, help="Project keys, from which pseudonyms are made.")
 app.add_typer(key_app, name="key")
 app.add_typer(policy_app, name="policy")
-for command in (doctor, check, anonymize, verify, report, benchmark):
+for command in (doctor, check, anonymize, verify, report, review, benchmark):
     app.command(command.__name__)(command)
 
 

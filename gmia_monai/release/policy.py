@@ -116,6 +116,17 @@ class Batch(_Part):
     steps: int = Field(100, ge=1, le=10_000, description="updates of each refit")
 
 
+class Review(_Part):
+    """What a person may do who looks at the new images (`gmia review`)."""
+
+    may_release: list[Literal["GM-H103", "GM-H104", "GM-H105", "GM-H106"]] = Field(
+        [],
+        description="reasons that a person may overrule: diagnosis, contrast, enlargement, text in the new image; "
+        "nobody overrules identity, copies, headers and checks that failed",
+    )
+    show_sources: bool = Field(False, description="show the source, at the model's size, beside its new image")
+
+
 class Policy(_Part):
     """A policy; every part has defaults that are the careful ones."""
 
@@ -129,6 +140,7 @@ class Policy(_Part):
     header: Header = Header()
     checks: Checks = Checks()
     batch: Batch = Batch()
+    review: Review = Review()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Policy:

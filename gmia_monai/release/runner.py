@@ -30,13 +30,13 @@ from gmia_monai.release.parts import ReleasedImage
 from gmia_monai.release.pixels import bytes_written, model_image
 from gmia_monai.release.places import Places, input_files
 from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
+from gmia_monai.release.reasons import BY_ATTACK
 from gmia_monai.release.workshop import Made, Workshop
 from gmia_monai.release.writing import put
 
 __all__ = ["Outcome", "Progress", "Runner", "Workers"]
 
 _DIGITS = 4
-_BY_ATTACK = "GM-H206"
 
 
 class Workers(Protocol):
@@ -155,7 +155,11 @@ class Runner:
                 continue
             before = [
                 self.places.staged(*stem_and_suffix(name)),
-                *([self.places.waiting(*stem_and_suffix(name))] if out else []),
+                *(
+                    [self.places.waiting(*stem_and_suffix(name)), self.places.held(*stem_and_suffix(name))]
+                    if out
+                    else []
+                ),
             ]
             there = [path for path in before if path.is_file() and sha256_of(path) == body["sha256"]]
             if there:
@@ -291,9 +295,10 @@ class Runner:
             return
         scores = {name: [round(x, _DIGITS) for x in pair] for name, pair in made.decision.scores.items()}
         body: dict[str, Any] = {"handle": instance.handle, "scores": scores}
+        if made.sha256:
+            body |= {"file": str(place.relative_to(self.places.output)), "sha256": made.sha256}
         if made.decision.released:
             waits = self.workshop.policy.batch.attack == "require"
-            body |= {"file": str(place.relative_to(self.places.output)), "sha256": made.sha256}
             self._end(ledger, body | {"state": "waiting" if waits else "released"})
             if waits:
                 move(staged, self.places.waiting(instance.name, suffix), 0o600)
@@ -312,13 +317,13 @@ class Runner:
         judged = {
             handle: body
             for handle, body in sorted(self._ended.items())
-            if body["state"] in ("released", "waiting") or _BY_ATTACK in body.get("codes", ())
+            if body["state"] in ("released", "waiting") or BY_ATTACK in body.get("codes", ())
         }
         facts = sorted((handle, body["sha256"]) for handle, body in judged.items())
         of = hashlib.sha256(json.dumps([self._settings(), facts]).encode()).hexdigest()
         before = [entry.body for entry in ledger if entry.kind == "batch" and entry.body["of"] == of]
         if not before:
-            there = [h for h, body in judged.items() if "file" in body and h in instances]
+            there = [h for h, body in judged.items() if body["state"] != "held" and h in instances]
             images = [self._with_release(instances[h], judged[h]) for h in there]
             found = batch(images, lambda done, total: self._tell("attacking", done, total))
             before = [ledger.append("batch", found | {"of": of}).body]
@@ -329,9 +334,7 @@ class Runner:
                 self._end(ledger, body | {"state": "released"})
                 move(waiting, self.places.output / name)
             else:
-                self._end(
-                    ledger, {k: v for k, v in body.items() if k != "file"} | {"state": "held", "codes": [_BY_ATTACK]}
-                )
+                self._end(ledger, body | {"state": "held", "codes": [BY_ATTACK]})
                 move(waiting, self.places.held(*stem_and_suffix(name)), 0o600)
 
     def _with_release(self, instance: Instance, body: Mapping[str, Any]) -> ReleasedImage:

@@ -102,11 +102,15 @@ def _of_ledger(root: Path, key: bytes | None, found: Findings) -> dict[str, str]
         found.problems.append("policy.json: not the policy that the ledger names")
     released: dict[str, str] = {}
     for entry in entries:
-        if entry.kind == "instance" and entry.body.get("state") == "released":
-            file = str(entry.body.get("file"))
+        if entry.kind != "instance":
+            continue
+        file, state = str(entry.body.get("file")), entry.body.get("state")
+        if state == "released":
             if file in released:
                 found.problems.append(f"ledger.jsonl: line {entry.number + 1} releases a file again")
             released[file] = str(entry.body.get("sha256"))
+        elif state == "held":
+            released.pop(file, None)  # a person took it back
     found.n_released = len(released)
     return released
 

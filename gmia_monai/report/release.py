@@ -25,10 +25,10 @@ from gmia_monai.release.reasons import reason
 from gmia_monai.report.plots import as_svg
 from gmia_monai.typing import PathLike
 
-__all__ = ["ReleaseFacts", "release_facts", "release_report"]
+__all__ = ["MEANING", "ReleaseFacts", "release_facts", "release_report"]
 
 _STATES = ("released", "held", "rejected")
-_MEANING = {
+MEANING = {
     "identity": "similarity to images of the same patient, by a network that had no part in making the image",
     "utility_drift": "mean change of the probabilities of findings",
     "contrast": "standard deviation of the grey values",
@@ -52,6 +52,7 @@ class ReleaseFacts:
         released: whether each of these images was released, ``[n]``.
         run: the last run: settings, limits, weights.
         batch: what the attack on the whole release found; None where none was made.
+        decisions: number of images by what a person said last, ``accept`` or ``hold``.
         complete: whether every file had its end.
         head: of the ledger.
     """
@@ -62,6 +63,7 @@ class ReleaseFacts:
     released: Mapping[str, np.ndarray] = field(repr=False)
     run: Mapping[str, Any] = field(repr=False)
     batch: Mapping[str, Any] | None
+    decisions: Mapping[str, int]
     complete: bool
     head: str
 
@@ -78,7 +80,12 @@ class ReleaseFacts:
                     }
         run = dict(self.run)
         facts = {"ends": dict(self.ends), "codes": dict(self.codes), "scores": shown, "run": run}
-        return facts | {"batch": self.batch, "complete": self.complete, "ledger_head": self.head}
+        return facts | {
+            "batch": self.batch,
+            "decisions": dict(self.decisions),
+            "complete": self.complete,
+            "ledger_head": self.head,
+        }
 
 
 def release_facts(folder: PathLike, key: bytes | None = None) -> ReleaseFacts:
@@ -104,6 +111,7 @@ def release_facts(folder: PathLike, key: bytes | None = None) -> ReleaseFacts:
         for name, (low, high) in body.get("scores", {}).items():
             found.setdefault(name, []).append((float(low), float(high)))
             released.setdefault(name, []).append(body["state"] == "released")
+    verdicts = {e.body["handle"]: str(e.body["verdict"]) for e in entries if e.kind == "decision"}
     counts = Counter(str(body["state"]) for body in instances)
     return ReleaseFacts(
         {state: counts[state] for state in _STATES},
@@ -112,6 +120,7 @@ def release_facts(folder: PathLike, key: bytes | None = None) -> ReleaseFacts:
         {name: np.array(flags) for name, flags in released.items()},
         _last(entries, "run") or {},
         _last(entries, "batch"),
+        dict(sorted(Counter(verdicts.values()).items())),
         bool(entries) and entries[-1].kind == "complete",
         _head(path),
     )
@@ -178,7 +187,7 @@ def _checks(facts: ReleaseFacts) -> list[tuple[str, str, str, str]]:
         limits = _limits(low, high)
         passed = facts.scores[name][facts.released[name]] if name in facts.scores else np.zeros((0, 2))
         seen = f"{passed.min():.4g} to {passed.max():.4g}" if len(passed) else "–"
-        rows.append((name.replace("_", " "), _MEANING.get(name, ""), limits, seen))
+        rows.append((name.replace("_", " "), MEANING.get(name, ""), limits, seen))
     return rows
 
 
@@ -210,7 +219,7 @@ def _picture(facts: ReleaseFacts, name: str) -> dict[str, Any] | None:
             axes.axvline(limit, color="#444c56", linestyle="--", linewidth=1.2)
     axes.set(xlabel=name.replace("_", " "), ylabel="images")
     axes.legend(fontsize=8, frameon=False)
-    return {"svg": as_svg(figure), "caption": f"{_MEANING[name][0].upper()}{_MEANING[name][1:]}. Dashed: the limits."}
+    return {"svg": as_svg(figure), "caption": f"{MEANING[name][0].upper()}{MEANING[name][1:]}. Dashed: the limits."}
 
 
 def _provenance(facts: ReleaseFacts, keyed: bool) -> list[tuple[str, str]]:

@@ -1,0 +1,298 @@
+"""Review: a person looks at the new images of a release, and takes one back or, where the policy lets him, releases one
+that a check held.
+
+Every decision is a line of the ledger. What a person writes beside it may name somebody: it stays in the work folder,
+and the ledger holds its keyed hash. A release is taken back by moving the file first, so that a crash between leaves
+it released and found; it is granted by the ledger first, as every release is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, UInt16
+
+from gmia_monai.dicom.decoder import Decoder
+from gmia_monai.dicom.hashing import sha256_of
+from gmia_monai.errors import InputError, IntegrityError, UsageError
+from gmia_monai.release.instance import read_instance
+from gmia_monai.release.ledger import Ledger
+from gmia_monai.release.moves import move, stem_and_suffix
+from gmia_monai.release.places import Places
+from gmia_monai.release.policy import Policy, load_policy
+from gmia_monai.release.reasons import BY_PERSON, reason
+from gmia_monai.typing import PathLike
+
+__all__ = ["ReviewDesk", "ReviewItem"]
+
+Verdict = Literal["accept", "hold"]
+_MAX_COMMENT = 4000
+
+
+@dataclass(frozen=True)
+class ReviewItem:
+    """One new image that a person can look at.
+
+    Attributes:
+        handle: of the instance.
+        state: ``released`` or ``held``.
+        codes: why it is held.
+        reasons: the same in words.
+        scores: of each check the smallest and the largest.
+        verdict: of a person; empty where nobody looked.
+        comment: his words.
+        can_release: whether the policy lets a person release it.
+        has_source: whether its source can be shown.
+    """
+
+    handle: str
+    state: str
+    codes: tuple[str, ...]
+    reasons: tuple[str, ...]
+    scores: dict[str, tuple[float, float]]
+    verdict: str
+    comment: str
+    can_release: bool
+    has_source: bool
+
+
+class ReviewDesk:
+    """A release that lies open for a person; a context that holds the lock of its folder.
+
+    Args:
+        folder: of a release.
+        key: project key.
+
+    Raises:
+        UsageError: ``GM-U424`` without a ledger, ``GM-U413`` while another process is at work, ``GM-U426`` without the
+            work folder.
+        IntegrityError: ``GM-W301`` for a ledger that was changed, ``GM-W311`` for a policy that is not the ledger's.
+    """
+
+    def __init__(self, folder: PathLike, key: bytes) -> None:
+        root = Path(folder).resolve()
+        self.places = Places(root, root, root.with_name(root.name + ".work"))
+        if not self.places.ledger.is_file():
+            raise UsageError("GM-U424", "no ledger there", next_step="name the folder of a release")
+        if not self.places.work.is_dir():
+            raise UsageError(
+                "GM-U426", "the work folder is not there", got=self.places.work.name,
+                next_step="review where the release was made",
+            )  # fmt: skip
+        self._key = key
+        self._guard = threading.RLock()
+        self._lock = self.places.locked()
+        self._lock.__enter__()
+        try:
+            self._ledger = Ledger(self.places.ledger, key)
+            self.policy = self._policy()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        self._decoder = Decoder(float(self.policy.intake.decode_seconds), self.policy.intake.decode_memory_mib)
+        self._bodies = {str(e.body["handle"]): dict(e.body) for e in self._ledger if e.kind == "instance"}
+        self._verdicts = {str(e.body["handle"]): str(e.body["verdict"]) for e in self._ledger if e.kind == "decision"}
+        self._comments = self._read_comments()
+        self._kept = {path.stem: path for path in sorted((self.places.work / "intake").glob("*/*.npz"))}
+
+    def __enter__(self) -> ReviewDesk:
+        return self
+
+    def __exit__(self, *of: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the review; the lock is free."""
+        with self._guard:
+            self._decoder.close()
+            self._ledger.close()
+            self._lock.__exit__(None, None, None)
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Of the gate, as the ledger names them."""
+        runs = [e.body for e in self._ledger if e.kind == "run"]
+        return dict(runs[-1].get("limits", {})) if runs else {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of instances by end."""
+        states = Counter(str(body["state"]) for body in self._bodies.values())
+        return {state: states[state] for state in ("released", "held", "rejected")}
+
+    def items(self) -> list[ReviewItem]:
+        """Every instance that has a new image: held ones first, then released ones, each in the order of handles."""
+        with self._guard:
+            there = [handle for handle in sorted(self._bodies) if self._place(handle) is not None]
+            return sorted(map(self.item, there), key=lambda item: item.state != "held")
+
+    def item(self, handle: str) -> ReviewItem:
+        """One instance.
+
+        Raises:
+            UsageError: ``GM-U427`` where there is none with a new image.
+        """
+        body = self._known(handle)
+        codes = tuple(body.get("codes", ()))
+        return ReviewItem(
+            handle,
+            str(body["state"]),
+            codes,
+            tuple(map(reason, codes)),
+            {name: (float(pair[0]), float(pair[1])) for name, pair in body.get("scores", {}).items()},
+            self._verdicts.get(handle, ""),
+            self._comments.get(handle, ""),
+            self._can_release(body),
+            self.policy.review.show_sources and handle in self._kept,
+        )
+
+    def image(self, handle: str) -> UInt16[np.ndarray, "h w"]:
+        """The new image, as it is written.
+
+        Raises:
+            UsageError: ``GM-U427``.
+            IntegrityError: ``GM-W304`` where the file is not the one that the ledger names, or no image.
+        """
+        with self._guard:
+            body, place = self._known(handle), self._place(handle)
+            assert place is not None
+            if "sha256" in body and sha256_of(place) != body["sha256"]:
+                raise IntegrityError("GM-W304", "a file was changed", got=handle, next_step="find out by whom")
+            try:
+                levels: np.ndarray = self._decoder.decode(place.read_bytes()).levels
+            except InputError:
+                raise IntegrityError("GM-W304", "a file is no image any more", got=handle) from None
+            return levels
+
+    def source(self, handle: str) -> Float32[np.ndarray, "s s"]:
+        """The source at the model's size, in [0, 1].
+
+        Raises:
+            UsageError: ``GM-U427``; ``GM-U428`` where the policy does not let sources be shown, or it is not kept.
+        """
+        with self._guard:
+            self._known(handle)
+            found = read_instance(self._kept[handle]) if handle in self._kept else None
+            if not self.policy.review.show_sources or found is None or found.image is None:
+                raise UsageError(
+                    "GM-U428", "sources are not shown", expected="a policy with review.show_sources", got=handle
+                )
+            image: np.ndarray = found.image
+            return image
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+    def decide(self, handle: str, verdict: Verdict, comment: str = "") -> ReviewItem:
+        """Takes a decision down, and does what follows from it.
+
+        Args:
+            handle: of the instance.
+            verdict: ``hold`` takes a released image back; ``accept`` releases a held one where the policy lets a person
+                overrule all that held it, and is an opinion else.
+            comment: for the reviewers alone.
+
+        Raises:
+            UsageError: ``GM-U427``; ``GM-U429`` for another verdict, or a comment that is too long.
+            IntegrityError: ``GM-W304`` where the file is not the one that the gate judged.
+        """
+        if verdict not in ("accept", "hold") or len(comment) > _MAX_COMMENT:
+            raise UsageError(
+                "GM-U429", "no decision", expected=f"accept or hold, at most {_MAX_COMMENT} characters beside it"
+            )
+        with self._guard:
+            body = self._known(handle)
+            if comment != self._comments.get(handle, ""):
+                self._keep_comment(handle, comment)
+            said = hmac.new(self._key, f"comment {comment}".encode(), hashlib.sha256).hexdigest()[:32]
+            line: dict[str, Any] = {"handle": handle, "verdict": verdict}
+            self._ledger.append("decision", line | ({"comment": said} if comment else {}))
+            self._verdicts[handle] = verdict
+            if verdict == "hold" and body["state"] == "released":
+                self._take_back(handle, body)
+            elif verdict == "accept" and body["state"] == "held" and self._can_release(body):
+                self._release(handle, body)
+            self._ledger.append("complete", self.counts)
+            return self.item(handle)
+
+    def _take_back(self, handle: str, body: dict[str, Any]) -> None:
+        name = Path(body["file"])
+        move(self.places.output / name, self.places.held(*stem_and_suffix(name)), 0o600)
+        self._end(handle, body | {"state": "held", "codes": [BY_PERSON]})
+
+    def _release(self, handle: str, body: dict[str, Any]) -> None:
+        name = Path(body["file"])
+        held = self.places.held(*stem_and_suffix(name))
+        if sha256_of(held) != body["sha256"]:
+            raise IntegrityError("GM-W304", "a held file was changed", got=handle, next_step="find out by whom")
+        self._end(handle, {k: v for k, v in body.items() if k != "codes"} | {"state": "released"})
+        move(held, self.places.output / name)
+
+    def _end(self, handle: str, body: dict[str, Any]) -> None:
+        self._ledger.append("instance", body)
+        self._bodies[handle] = body
+
+    def _can_release(self, body: dict[str, Any]) -> bool:
+        overruled = {BY_PERSON, *self.policy.review.may_release}
+        whole = self.policy.batch.attack == "require"  # what the attack has not seen is not released
+        codes = set(body.get("codes", ()))
+        return (
+            body["state"] == "held" and "sha256" in body and codes <= overruled and not (whole and codes - {BY_PERSON})
+        )
+
+    # -- what is there ----------------------------------------------------------------------------------------------
+    def _known(self, handle: str) -> dict[str, Any]:
+        if handle not in self._bodies or self._place(handle) is None:
+            raise UsageError("GM-U427", "no new image of that handle")
+        return self._bodies[handle]
+
+    def _place(self, handle: str) -> Path | None:
+        """Where the new image of an instance is."""
+        body = self._bodies[handle]
+        if "file" not in body or body["state"] not in ("released", "held"):
+            return None
+        name = Path(body["file"])
+        place = self.places.output / name if body["state"] == "released" else self.places.held(*stem_and_suffix(name))
+        return place if place.is_file() and not place.is_symlink() else None
+
+    def _policy(self) -> Policy:
+        runs = [e.body for e in self._ledger if e.kind == "run"]
+        policy = load_policy(self.places.policy)
+        if not runs or runs[-1].get("policy") != policy.sha256:
+            raise IntegrityError(
+                "GM-W311", "the policy is not the one that the ledger names", next_step="find out who changed it"
+            )
+        return policy
+
+    @property
+    def _comment_file(self) -> Path:
+        return self.places.work / "comments.jsonl"
+
+    def _keep_comment(self, handle: str, comment: str) -> None:
+        line = json.dumps({"handle": handle, "comment": comment}) + "\n"
+        descriptor = os.open(self._comment_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._comments[handle] = comment
+
+    def _read_comments(self) -> dict[str, str]:
+        if not self._comment_file.is_file():
+            return {}
+        found = {}
+        for line in self._comment_file.read_text(encoding="utf-8").splitlines():
+            try:
+                one = json.loads(line)
+                found[str(one["handle"])] = str(one["comment"])
+            except (ValueError, TypeError, KeyError):  # half a line of a process that was killed
+                continue
+        return found
