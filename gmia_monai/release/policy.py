@@ -47,6 +47,7 @@ class System(_Part):
         description="of the class of that name, as in benchmark.yaml",
     )
     image_size: int = Field(64, ge=32, le=1024, description="side in pixels that the weights are for")
+    unit_seconds: int = Field(900, ge=1, le=86_400, description="for the new images of a unit, then they are held")
 
 
 class Intake(_Part):
@@ -99,6 +100,7 @@ class Checks(_Part):
     max_upscale: float | None = Field(
         None, ge=1.0, description="quality floor: largest factor between the sides of the written and the model's image"
     )
+    seconds: int = Field(300, ge=1, le=86_400, description="for the checks of one image, then it is held")
     max_copy_cos: float = Field(0.9, gt=0.0, le=1.0, description="similarity to a training image that is a copy")
 
 

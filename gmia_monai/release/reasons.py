@@ -35,6 +35,7 @@ HELD = MappingProxyType(
         "GM-H204": "a check ended with an error",
         "GM-H205": "the anonymization ended with an error",
         "GM-H206": "the attack on the whole release did not pass, or cannot tell",
+        "GM-H207": "the anonymization took too long",
         "GM-H301": "held by a person",
     }
 )

@@ -24,6 +24,7 @@ from gmia_monai.release.pixels import blanked, full_image, upscale
 from gmia_monai.release.places import Places
 from gmia_monai.release.policy import Policy
 from gmia_monai.release.scores import pixel_scores, scores_with_sources
+from gmia_monai.release.time_limit import time_limit
 from gmia_monai.release.writing import encode, put
 
 __all__ = ["Made", "Workshop"]
@@ -137,17 +138,16 @@ class Workshop:
         """
         images = np.stack([instance.image for instance in unit if instance.image is not None]).astype(np.float32)
         try:
-            squares = np.asarray(
-                self.parts.redraw(
-                    images, [i.known for i in unit], [i.handle for i in unit], [i.patient for i in unit], self.seed
-                )
-            )
+            known, handles, patients = ([getattr(i, name) for i in unit] for name in ("known", "handle", "patient"))
+            with time_limit(self.policy.system.unit_seconds):
+                squares = np.asarray(self.parts.redraw(images, known, handles, patients, self.seed))
             if squares.shape != images.shape:
                 raise ValueError
+        except TimeoutError:
+            return [Made(instance.handle, self.parts.gate.judge({}, ["GM-H207"])) for instance in unit]
         except Exception as error:  # noqa: BLE001 - held, whatever it was
             _log.warning("a unit of %d: anonymization ended with %s", len(unit), type(error).__name__)
-            gate = self.parts.gate
-            return [Made(instance.handle, gate.judge({}, ["GM-H205"])) for instance in unit]
+            return [Made(instance.handle, self.parts.gate.judge({}, ["GM-H205"])) for instance in unit]
         return [self._made(i, square, others[i.patient]) for i, square in zip(unit, squares, strict=True)]
 
     def _made(self, instance: Instance, square: np.ndarray, sources: np.ndarray) -> Made:
@@ -160,8 +160,10 @@ class Workshop:
             put(path, raw)
             staged = path.read_bytes()  # what is judged is what is on the disk
             digest = hashlib.sha256(staged).hexdigest()
-            scores = self._scores(instance, square, staged, sources)
+            with time_limit(self.policy.checks.seconds):
+                scores = self._scores(instance, square, staged, sources)
         except TimeoutError:
+            self.decoder.close()  # its answer may still be on the way; it starts again by itself
             failures.append("GM-H203")
         except Exception as error:  # noqa: BLE001 - a check that was not made is not passed
             if isinstance(error, OSError | ResourceError):

@@ -16,7 +16,7 @@ from PIL import Image
 from promise import kept, size
 from toy_release import LIMITS, SIZE, Redraw, Watch, no_text, release, write_input
 
-from gmia_monai.release import workshop
+from gmia_monai.release import scores
 from gmia_monai.release.gate import Bounds, Gate
 from gmia_monai.release.parts import Parts
 
@@ -135,7 +135,7 @@ WHERE = {
     "compare": ("toy_release.Watch.compare", ("timeout", "nan", "short", "words")),
     "findings": ("toy_release.Watch.findings", ("value", "nan")),
     "copy": ("toy_release.Watch.nearest_copy", ("memory", "nan", "nothing")),
-    "read back": ("gmia_monai.release.workshop.model_image", ("memory", "nan", "value")),
+    "read back": ("gmia_monai.release.scores.model_image", ("memory", "nan", "value")),
 }
 FAULTS = [(where, how) for where, (_, hows) in WHERE.items() for how in hows]
 
@@ -156,7 +156,7 @@ def test_no_fault_lets_an_image_through(source, tmp_path, monkeypatch):
             path = WHERE[where][0]
             with monkeypatch.context() as patch:
                 module, _, name = path.rpartition(".")
-                owner = {"toy_release.Redraw": Redraw, "toy_release.Watch": Watch}.get(module, workshop)
+                owner = {"toy_release.Redraw": Redraw, "toy_release.Watch": Watch}.get(module, scores)
                 patch.setattr(owner, name, fault(getattr(owner, name)))
                 outcome = release(source, tmp_path / f"{where}-{how}-{position}")
             reached = fault.calls >= position

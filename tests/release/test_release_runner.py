@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,7 @@ from gmia_monai.release.gate import Gate
 from gmia_monai.release.ledger import read_ledger
 from gmia_monai.release.parts import Parts
 from gmia_monai.release.places import Places
-from gmia_monai.release.policy import Intake, Policy, Text
+from gmia_monai.release.policy import Checks, Intake, Policy, System, Text
 from gmia_monai.release.runner import Runner
 from gmia_monai.release.workers import Alone
 
@@ -145,6 +146,26 @@ def test_a_system_that_gives_identity_away_or_fails_releases_nothing(source, tmp
     outcome = release(source, tmp_path / "out", parts=toy_parts(instead=instead))
     assert outcome.ends == {"released": 0, "held": 12, "rejected": 0} and outcome.codes[code] == 12
     assert not list((tmp_path / "out" / "images").rglob("*.*"))
+
+
+@pytest.mark.parametrize(("which", "code"), [("redraw", "GM-H207"), ("checks", "GM-H203")])
+def test_what_takes_too_long_is_held(source, tmp_path, monkeypatch, which, code):
+    policy = Policy(system=System(unit_seconds=1)) if which == "redraw" else Policy(checks=Checks(seconds=1))
+    real, slow = Watch.findings, []
+
+    def findings(self, images):
+        if not slow:
+            slow.append(time.sleep(30))
+        return real(self, images)
+
+    if which == "redraw":
+        parts = toy_parts(instead=lambda image: time.sleep(30))
+    else:
+        parts = toy_parts()
+        monkeypatch.setattr(Watch, "findings", findings)
+    outcome = release(source, tmp_path / "out", policy=policy, parts=parts)
+    assert outcome.codes[code] == (12 if which == "redraw" else 1)
+    assert outcome.ends["released"] == (0 if which == "redraw" else 11), "the decoder goes on"
 
 
 @pytest.mark.parametrize("method", ["embed", "compare", "findings", "nearest_copy"])
