@@ -19,13 +19,17 @@ class KnownImages(nn.Module):
     Attributes:
         mean: of the features, ``[feature_dim]``.
         whitening: takes their correlations away, ``[feature_dim, feature_dim]``.
-        limit: distance that 99 of 100 known images stay within.
+        limit: distance that nearly all known images stay within.
+        layout: weights of the pattern of 16 by 16 cells, ``[256]``, see :mod:`gmia_monai.release.layout`.
+        layout_bias: of the same.
         learned: embeddings of unit length, ``[n_learned, embedding_dim]``, float16.
     """
 
     mean: Tensor
     whitening: Tensor
     limit: Tensor
+    layout: Tensor
+    layout_bias: Tensor
     learned: Tensor
 
     def __init__(self, feature_dim: int, n_learned: int, embedding_dim: int) -> None:
@@ -33,4 +37,6 @@ class KnownImages(nn.Module):
         self.register_buffer("mean", torch.zeros(feature_dim))
         self.register_buffer("whitening", torch.eye(feature_dim))
         self.register_buffer("limit", torch.ones(()))
+        self.register_buffer("layout", torch.zeros(256))
+        self.register_buffer("layout_bias", torch.zeros(()))
         self.register_buffer("learned", torch.zeros(n_learned, embedding_dim, dtype=torch.float16))

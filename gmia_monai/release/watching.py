@@ -15,6 +15,7 @@ from gmia_monai.networks import IdentityNet, UtilityNet
 from gmia_monai.networks.known_images import KnownImages
 from gmia_monai.networks.pretrained import load_recorded
 from gmia_monai.release.calibration import Surroundings
+from gmia_monai.release.layout import Layout
 from gmia_monai.typing import PathLike
 from gmia_monai.weights import watched_reads
 
@@ -32,6 +33,7 @@ class NetworkWatch:
         verifier: embeds identity; cosines are compared.
         diagnostic: gives logits, and ``features``.
         surroundings: where features of known images lie.
+        layout: how known images lie in their square.
         learned: embeddings of the images that the makers learned from, by the verifier.
         weights: file name and SHA-256 of both networks.
         device: where they run.
@@ -42,6 +44,7 @@ class NetworkWatch:
         verifier: nn.Module,
         diagnostic: nn.Module,
         surroundings: Surroundings,
+        layout: Layout,
         learned: Float[np.ndarray, "n d"],
         weights: Mapping[str, str],
         device: str = "cpu",
@@ -50,6 +53,7 @@ class NetworkWatch:
         self._verifier = verifier.to(device).eval()
         self._diagnostic = diagnostic.to(device).eval()
         self._surroundings = surroundings
+        self._layout = layout
         self._learned = _unit(learned)
         self._device = device
 
@@ -70,10 +74,10 @@ class NetworkWatch:
                     "GM-W309", f"{name} is another kind of network", got=type(network).__name__, expected=kind.__name__
                 )
         assert isinstance(known, KnownImages)
-        numbers = (getattr(known, name).double().numpy() for name in ("mean", "whitening", "limit"))
-        mean, whitening, limit = numbers
-        around = Surroundings(mean, whitening, float(limit))
-        return cls(verifier, diagnostic, around, known.learned.numpy().astype(np.float32), read, device)
+        names = ("mean", "whitening", "limit", "layout", "layout_bias")
+        mean, whitening, limit, layout, bias = (getattr(known, name).double().numpy() for name in names)
+        seen = Surroundings(mean, whitening, float(limit)), Layout(layout, float(bias))
+        return cls(verifier, diagnostic, *seen, known.learned.numpy().astype(np.float32), read, device)
 
     def embed(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Embeddings of identity, of unit length."""
@@ -96,8 +100,12 @@ class NetworkWatch:
         return self._run(network, images)
 
     def strangeness(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:
-        """Distance from known images, see :meth:`gmia_monai.release.calibration.Surroundings.strangeness`."""
-        return self._surroundings.strangeness(self.features(images))
+        """The larger of two: distance from known images (``Surroundings.strangeness``), and odds that an image does not
+        lie in its square as they do (``Layout.strangeness``).
+        """
+        distance = self._surroundings.strangeness(self.features(images))
+        found: np.ndarray = np.maximum(distance, self._layout.strangeness(images))
+        return found
 
     def nearest_copy(self, images: Float32[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:
         """Largest cosine with an image that the makers learned from."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from gmia_monai.networks import IdentityNet, UtilityNet
 from gmia_monai.release.calibration import surroundings_of
+from gmia_monai.release.layout import Layout
 from gmia_monai.release.watching import NetworkWatch
 
 RNG = np.random.default_rng(0)
@@ -29,7 +30,8 @@ def watch(networks):
         learned = verifier(torch.from_numpy(IMAGES[3:4, None])).double().numpy()
     others = RNG.normal(size=(9, 16))
     around = surroundings_of(features[:400], features[400:])
-    return NetworkWatch(verifier, diagnostic, around, np.concatenate([others, learned]), {"gate": "a" * 64})
+    layout = Layout(np.full(256, 0.01), -20.0)
+    return NetworkWatch(verifier, diagnostic, around, layout, np.concatenate([others, learned]), {"gate": "a" * 64})
 
 
 def test_embeddings_are_compared_by_their_cosine(networks, watch):
