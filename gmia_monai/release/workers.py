@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gmia_monai.errors import ResourceError
+from gmia_monai.errors import GmiaError, ResourceError
 from gmia_monai.release.instance import Instance
 from gmia_monai.release.workshop import Made, Workshop
 
@@ -109,7 +109,7 @@ class Several:
             ) from None
 
 
-_own: Workshop | None = None
+_own: Workshop | GmiaError | None = None
 
 
 def _begin(open_workshop: Callable[[], Workshop], parent: int) -> None:
@@ -120,14 +120,22 @@ def _begin(open_workshop: Callable[[], Workshop], parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
-    _own = open_workshop()
+    try:
+        _own = open_workshop()
+    except GmiaError as error:  # said with the first answer: one that ends here would look killed
+        _own = error
+
+
+def _opened() -> Workshop:
+    if isinstance(_own, GmiaError):
+        raise _own
+    assert _own is not None
+    return _own
 
 
 def _take_in(path: str) -> Instance:
-    assert _own is not None
-    return _own.take_in(path)
+    return _opened().take_in(path)
 
 
 def _make(unit: Sequence[Instance], others: dict[str, np.ndarray]) -> list[Made]:
-    assert _own is not None
-    return _own.make(unit, others)
+    return _opened().make(unit, others)
