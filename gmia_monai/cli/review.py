@@ -20,6 +20,7 @@ def review(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A release; its work folder has to be beside it.")],
     key_file: Annotated[Path | None, typer.Option("--key", help="Project key; OUT.key by default.")] = None,
     port: Annotated[int, typer.Option(help="Of the page; 0: any that is free.", min=0, max=65535)] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look only: no decision is taken down.")] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
 ) -> None:
     """Look at released and held images beside their scores, on a page that this machine serves to itself alone.
@@ -35,7 +36,7 @@ def review(
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line each request
     key, token = load_key(key_file or default_key_path(folder)), secrets.token_urlsafe(24)
-    with ReviewDesk(folder, key) as desk:
+    with ReviewDesk(folder, key, dry_run) as desk:
         # Stopping waits for the answer that asked for it, so it is another thread's.
         app = review_app(desk, token, lambda: threading.Thread(target=server.shutdown).start())
         server = make_server("127.0.0.1", port, app, threaded=True)
@@ -50,5 +51,6 @@ def review(
         finally:
             server.server_close()
         counts = desk.counts
-    release_report(folder, key)
+    if not dry_run:
+        release_report(folder, key)
     typer.echo(", ".join(f"{number} {state}" for state, number in counts.items()))

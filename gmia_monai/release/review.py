@@ -71,6 +71,7 @@ class ReviewDesk:
     Args:
         folder: of a release.
         key: project key.
+        look_only: take no decision down.
 
     Raises:
         UsageError: ``GM-U424`` without a ledger, ``GM-U413`` while another process is at work, ``GM-U426`` without the
@@ -78,7 +79,7 @@ class ReviewDesk:
         IntegrityError: ``GM-W301`` for a ledger that was changed, ``GM-W311`` for a policy that is not the ledger's.
     """
 
-    def __init__(self, folder: PathLike, key: bytes) -> None:
+    def __init__(self, folder: PathLike, key: bytes, look_only: bool = False) -> None:
         root = Path(folder).resolve()
         self.places = Places(root, root, root.with_name(root.name + ".work"))
         if not self.places.ledger.is_file():
@@ -89,6 +90,7 @@ class ReviewDesk:
                 next_step="review where the release was made",
             )  # fmt: skip
         self._key = key
+        self._look_only = look_only
         self._guard = threading.RLock()
         self._lock = self.places.locked()
         self._lock.__enter__()
@@ -201,7 +203,8 @@ class ReviewDesk:
             comment: for the reviewers alone.
 
         Raises:
-            UsageError: ``GM-U427``; ``GM-U429`` for another verdict, or a comment that is too long.
+            UsageError: ``GM-U427``; ``GM-U429`` for another verdict, or a comment that is too long; ``GM-U430`` for a
+                desk that is only looked at.
             IntegrityError: ``GM-W304`` where the file is not the one that the gate judged.
         """
         if verdict not in ("accept", "hold") or len(comment) > _MAX_COMMENT:
@@ -210,6 +213,10 @@ class ReviewDesk:
             )
         with self._guard:
             body = self._known(handle)
+            if self._look_only:
+                raise UsageError(
+                    "GM-U430", "only looked at: no decision is taken down", next_step="leave --dry-run out"
+                )
             if comment != self._comments.get(handle, ""):
                 self._keep_comment(handle, comment)
             said = hmac.new(self._key, f"comment {comment}".encode(), hashlib.sha256).hexdigest()[:32]

@@ -192,6 +192,16 @@ def test_what_was_changed_is_noticed(out):
         ReviewDesk(out, KEY)
 
 
+def test_a_look_changes_nothing(out):
+    before = contents(out), contents(out.with_name("out.work"))
+    with ReviewDesk(out, KEY, look_only=True) as desk:
+        handle = _first(desk, "released")
+        assert desk.image(handle).shape == (72, 64)
+        with pytest.raises(UsageError, match="GM-U430"):
+            desk.decide(handle, "hold", "no")
+    assert (contents(out), contents(out.with_name("out.work"))) == before
+
+
 def test_who_cannot_review_is_told_why(out, tmp_path):
     with pytest.raises(UsageError, match="GM-U424"):
         ReviewDesk(tmp_path / "nothing", KEY)
