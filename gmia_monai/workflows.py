@@ -106,7 +106,7 @@ class AnonymizationWorkflow(_CodedWorkflow):
         Raises:
             GmiaError: any coded error of the package.
         """
-        if self._coded(lambda: self.parser.get_parsed_content("policy")) is None:
+        if self.parser.get("policy") is None or self._coded(lambda: self.parser.get_parsed_content("policy")) is None:
             return super().run()
         [outcome] = self._coded(lambda: self._run_expr("release"))
         return outcome

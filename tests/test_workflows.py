@@ -256,6 +256,21 @@ def test_with_a_policy_dicom_goes_through_the_gate_and_nothing_else_does(
     assert not (out / "NOT_RELEASED.txt").exists() and verify_folder(out, load_key(Path(f"{out}.key"))).good
 
 
+def test_a_release_takes_no_images_without_a_gate(models_dir, cohort, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ledger.jsonl").write_text("")
+    with pytest.raises(UsageError, match="GM-U076"):
+        run_class(CONFIG, **overrides(models_dir, input=str(cohort), output_dir=str(tmp_path / "out")))
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_config_without_a_policy_runs(tmp_path) -> None:
+    (tmp_path / "own.yaml").write_text("run:\n- $print('it ran')\n")
+    workflow = AnonymizationWorkflow(str(tmp_path / "own.yaml"), logging_file=False)
+    workflow.initialize()
+    workflow.run()
+
+
 def test_the_outcome_of_a_release_is_what_the_workflow_gives(models_dir, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         Opening,

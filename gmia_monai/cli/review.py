@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import socket
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gmia_monai.dicom.pseudonyms import default_key_path, load_key
+from gmia_monai.errors import ResourceError
 
 __all__ = ["review"]
 
@@ -39,13 +44,14 @@ def review(
     with ReviewDesk(folder, key, dry_run) as desk:
         # Stopping waits for the answer that asked for it, so it is another thread's.
         app = review_app(desk, token, lambda: threading.Thread(target=server.shutdown).start())
-        server = make_server("127.0.0.1", port, app, threaded=True)
+        server = make_server("127.0.0.1", port, app, threaded=True, fd=_listening(port))
         link = f"http://127.0.0.1:{server.port}/#{token}"
         typer.echo(f"review at {link} (only on this machine, only with this link); Ctrl-C ends it")
-        if browser:
-            webbrowser.open(link)
         try:
-            server.serve_forever()
+            with _way_in(desk.places.work / "review.html", link) as page:
+                if browser:  # some browsers stay in front
+                    threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+                server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("", err=True)
         finally:
@@ -54,3 +60,31 @@ def review(
     if not dry_run:
         release_report(folder, key)
     typer.echo(", ".join(f"{number} {state}" for state, number in counts.items()))
+
+
+def _listening(port: int) -> int:
+    """A socket of this machine alone."""
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        found.bind(("127.0.0.1", port))
+        found.listen()
+    except OSError as error:
+        found.close()
+        raise ResourceError(
+            "GM-R308", "the port cannot be used", got=error.strerror, next_step="leave --port out"
+        ) from None
+    return found.detach()
+
+
+@contextmanager
+def _way_in(page: Path, link: str) -> Iterator[Path]:
+    """A file that only its owner can read and that leads to the link: a command line, which everybody on the machine
+    can read, would tell the token."""
+    page.unlink(missing_ok=True)
+    descriptor = os.open(page, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}"><a href="{link}">review</a>\n')
+    try:
+        yield page
+    finally:
+        page.unlink(missing_ok=True)

@@ -124,7 +124,7 @@ class AnonymizationRun:
         key_file: project key; made (and said) where absent. Default: ``<output_dir>.key``.
 
     Raises:
-        UsageError: ``GM-U070`` … ``GM-U075``, or what the key refuses.
+        UsageError: ``GM-U070`` … ``GM-U076``, or what the key refuses.
         ManifestError: no images, or a bad manifest.
     """
 
@@ -147,6 +147,11 @@ class AnonymizationRun:
             raise UsageError(
                 "GM-U073", "the output stands inside the input", next_step="choose an output_dir outside the input"
             )
+        if (self.output_dir / "ledger.jsonl").exists():
+            raise UsageError(
+                "GM-U076", "the output is a release, and what is made here has passed no gate",
+                next_step="choose another output_dir",
+            )  # fmt: skip
         self.key_file = Path(key_file) if key_file else default_key_path(output_dir)
         if self.output_dir.resolve() in self.key_file.resolve().parents:
             raise UsageError(

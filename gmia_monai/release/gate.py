@@ -1,7 +1,8 @@
 """The gate: released only if every check gave a number and every number is where it has to be.
 
 It knows which checks there have to be. A score that is missing, that is no finite number, that belongs to a check it
-does not know: held. Nothing else in the package may call an instance released.
+does not know: held. Nothing else in the package may call an instance released, but for a person whom the policy lets
+overrule a check, see :mod:`gmia_monai.release.review`.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ class Ledger:
     def __init__(self, path: PathLike, key: bytes) -> None:
         self.path = Path(path)
         self._key = key
+        self._behind = False
         raw = self.path.read_bytes() if self.path.is_file() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
         self.entries, self._last = _checked(_lines(whole), key)
@@ -122,6 +123,8 @@ class Ledger:
             UsageError: ``GM-U401`` for a value that no ledger holds: free text, NaN, an object.
         """
         _check_plain(body)
+        if self._behind:  # an earlier line that found the disk full
+            self._write_head()
         entry = Entry(len(self.entries), kind, json.loads(json.dumps(body)))
         line = _line(entry, self._last, self._key)
         view = memoryview(line)
@@ -141,7 +144,9 @@ class Ledger:
 
     def close(self) -> None:
         """Closes the file; the ledger takes no more lines."""
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
     def __enter__(self) -> Ledger:
         return self
@@ -151,8 +156,10 @@ class Ledger:
 
     def _write_head(self) -> None:
         about = {"n": len(self.entries), "last": self._last}
+        self._behind = True
         with atomic_path(head_path(self.path)) as temporary:
             temporary.write_bytes(_canonical(about | {"mac": _mac(self._key, _canonical(about))}) + b"\n")
+        self._behind = False
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:

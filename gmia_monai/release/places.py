@@ -26,6 +26,7 @@ __all__ = ["Places", "check_source", "input_files", "places_of"]
 _NAME = re.compile(r"[0-9a-f]{8,64}")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}-")  # as gmia_monai.dicom.atomic names them
 _MAX_FILES = 5_000_000
+_RESEARCH = "NOT_RELEASED.txt"  # of a run without a gate
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,22 @@ class Places:
         """Makes the folders; those of the work folder are for their owner only.
 
         Raises:
+            UsageError: ``GM-U414`` for two file systems, ``GM-U415`` for a work folder that others can read,
+                ``GM-U431`` for an output of images that passed no gate.
             ResourceError: ``GM-R302`` where that cannot be done.
         """
+        if (self.output / _RESEARCH).exists():
+            raise UsageError(
+                "GM-U431",
+                "the output holds images that are not released",
+                got=_RESEARCH,
+                next_step="choose another one",
+            )
         try:
             (self.output / "images").mkdir(parents=True, exist_ok=True)
-            for folder in (self.work, *(self.work / name for name in ("staged", "waiting", "held"))):
+            for folder in self._private:
                 folder.mkdir(mode=0o700, exist_ok=True)
-                if folder.is_symlink() or stat.S_IMODE(folder.stat().st_mode) & 0o077:
-                    raise UsageError(
-                        "GM-U415", "the work folder is open to others", got=folder.name, next_step="chmod -R go= it"
-                    )
+            self.check_private()
         except OSError as error:
             raise ResourceError("GM-R302", "the output folder cannot be made", got=error.strerror) from None
         if self.output.stat().st_dev != self.work.stat().st_dev:
@@ -94,6 +101,22 @@ class Places:
                 "output and work folder are on different file systems",
                 next_step="choose an output folder below the mount point",
             )
+
+    @property
+    def _private(self) -> list[Path]:
+        return [self.work, *(self.work / name for name in ("staged", "waiting", "held"))]
+
+    def check_private(self) -> None:
+        """Refuses a work folder that others can read.
+
+        Raises:
+            UsageError: ``GM-U415``.
+        """
+        for folder in self._private:
+            if folder.is_symlink() or stat.S_IMODE(folder.stat().st_mode) & 0o077:
+                raise UsageError(
+                    "GM-U415", "the work folder is open to others", got=folder.name, next_step="chmod -R go= it"
+                )
 
     def sweep(self) -> None:
         """Removes temporary files that a process left when it was killed; only while the lock is held."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["BY_ATTACK", "BY_PERSON", "HELD", "HELD_BY_CHECK", "OVERRULED", "REJECTED", "reason"]
+__all__ = ["BY_ATTACK", "BY_PERSON", "HELD", "HELD_BY_CHECK", "REJECTED", "reason"]
 
 HELD = MappingProxyType(
     {
@@ -41,7 +41,6 @@ HELD = MappingProxyType(
 )
 
 BY_ATTACK, BY_PERSON = "GM-H206", "GM-H301"
-OVERRULED = ("GM-H103", "GM-H104", "GM-H105", "GM-H106")  # by a person, where a policy says so
 
 # What the errors of these codes say, without what each of them found.
 REJECTED = MappingProxyType(

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmia_monai.dicom.hashing import sha256_of
 from gmia_monai.errors import IntegrityError, ResourceError
 from gmia_monai.release.copies import without_copies
 from gmia_monai.release.instance import SUFFIX_OF, Instance, instance_handle, read_instance, write_instance
@@ -31,6 +30,7 @@ from gmia_monai.release.pixels import bytes_written, model_image
 from gmia_monai.release.places import Places, input_files
 from gmia_monai.release.plan import Plan, make_plan, read_plan, write_plan
 from gmia_monai.release.reasons import BY_ATTACK
+from gmia_monai.release.recovery import put_right
 from gmia_monai.release.workshop import Made, Workshop
 from gmia_monai.release.writing import put
 
@@ -140,33 +140,11 @@ class Runner:
         with the hash that has to come out."""
         redo = {}
         for handle, body in list(self._ended.items()):
-            if body["state"] not in ("released", "waiting"):
+            if put_right(self.places, body):
                 continue
-            out, name = body["state"] == "released", Path(body["file"])
-            place = self.places.output / name if out else self.places.waiting(*stem_and_suffix(name))
-            if place.is_file() and not place.is_symlink():
-                if sha256_of(place) != body["sha256"]:
-                    raise IntegrityError(
-                        "GM-W304",
-                        "a released file was changed" if out else "a file that waits for its release was changed",
-                        got=body["file"],
-                        next_step="find out by whom",
-                    )
-                continue
-            before = [
-                self.places.staged(*stem_and_suffix(name)),
-                *(
-                    [self.places.waiting(*stem_and_suffix(name)), self.places.held(*stem_and_suffix(name))]
-                    if out
-                    else []
-                ),
-            ]
-            there = [path for path in before if path.is_file() and sha256_of(path) == body["sha256"]]
-            if there:
-                move(there[0], place, 0o644 if out else 0o600)
-            elif out:
+            if body["state"] == "released":
                 redo[handle] = str(body["sha256"])
-            else:
+            elif body["state"] == "waiting":
                 del self._ended[handle]  # nobody has seen it: it is made again
         return redo
 
@@ -195,7 +173,20 @@ class Runner:
             write_instance(instance, self._kept() / f"{instance.handle}.npz")
             found[instance.handle] = replace(instance, image=None)
             self._tell("reading", len(found), len(paths))
-        return dict(sorted(without_copies(found).items()))
+        return dict(sorted(self._without_known(without_copies(found)).items()))
+
+    def _without_known(self, found: dict[str, Instance]) -> dict[str, Instance]:
+        """What has an end under another path, a renamed file or a copy that came later, does not get a second one."""
+        ends = [(handle, body) for handle, body in self._ended.items() if "file" in body]
+        owner = {stem_and_suffix(Path(body["file"]))[0]: handle for handle, body in ends}
+        for handle, instance in found.items():
+            first = owner.get(instance.name, handle)
+            if first == handle or instance.state != "taken" or handle in self._ended:
+                continue
+            known = read_instance(self._kept() / f"{first}.npz")
+            same = known is not None and known.content == instance.content
+            found[handle] = instance.stopped(*(("rejected", ("GM-D035",)) if same else ("held", ("GM-H008",))))
+        return found
 
     def _kept(self) -> Path:
         return self.places.work / "intake" / self._settings()[:16]
@@ -285,7 +276,7 @@ class Runner:
         suffix = SUFFIX_OF[instance.format]
         staged, place = self.places.staged(instance.name, suffix), self.places.released(instance.name, suffix)
         if instance.handle in redo:
-            if not made.decision.released or made.sha256 != redo[instance.handle]:
+            if made.sha256 != redo[instance.handle]:  # its checks are those of its line, whoever was overruled
                 raise _lost()
             del redo[instance.handle]
             move(staged, place)
@@ -361,8 +352,6 @@ class Runner:
             ledger.append("complete", counts)
         for left in (self.places.work / "staged").iterdir():
             left.unlink()
-        for left in (self.places.work / "waiting").iterdir():  # it was held when its move was interrupted
-            move(left, self.places.work / "held" / left.name, 0o600)
         self._tell("done", self.progress.total, self.progress.total)
         return Outcome(counts, dict(sorted(codes.items())), ledger.head)
 

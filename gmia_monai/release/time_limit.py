@@ -11,8 +11,8 @@ from types import FrameType
 __all__ = ["time_limit"]
 
 
-class _Expired(Exception):
-    """Unlike TimeoutError no OSError, which libraries take for a fault of a file."""
+class _Expired(BaseException):
+    """No error that a library would take for one of its own, and go on."""
 
 
 @contextmanager
@@ -32,12 +32,12 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise _Expired
 
     before = signal.signal(signal.SIGALRM, expire)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)  # one of the host program stops for so long
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.setitimer(signal.ITIMER_REAL, *timer)
     except _Expired:
         raise TimeoutError(f"more than {seconds:g} s") from None
     finally:

@@ -100,19 +100,19 @@ def _of_ledger(root: Path, key: bytes | None, found: Findings) -> dict[str, str]
     policy = root / "policy.json"
     if policies and (not policy.is_file() or hashlib.sha256(policy.read_bytes()).hexdigest() != policies[-1]):
         found.problems.append("policy.json: not the policy that the ledger names")
-    released: dict[str, str] = {}
+    released: dict[str, tuple[object, str]] = {}
     for entry in entries:
         if entry.kind != "instance":
             continue
-        file, state = str(entry.body.get("file")), entry.body.get("state")
+        file, state, handle = str(entry.body.get("file")), entry.body.get("state"), entry.body.get("handle")
         if state == "released":
             if file in released:
                 found.problems.append(f"ledger.jsonl: line {entry.number + 1} releases a file again")
-            released[file] = str(entry.body.get("sha256"))
-        elif state == "held":
-            released.pop(file, None)  # a person took it back
+            released[file] = handle, str(entry.body.get("sha256"))
+        elif state == "held" and released.get(file, (None,))[0] == handle:
+            del released[file]  # a person took it back
     found.n_released = len(released)
-    return released
+    return {file: digest for file, (_, digest) in released.items()}
 
 
 def _look_at(root: Path, path: str, shown: str, released: dict[str, str] | None, found: Findings) -> None:

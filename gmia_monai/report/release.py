@@ -53,6 +53,7 @@ class ReleaseFacts:
         run: the last run: settings, limits, weights.
         batch: what the attack on the whole release found; None where none was made.
         decisions: number of images by what a person said last, ``accept`` or ``hold``.
+        overruled: number of released images that a person released against a check, by the check's code.
         complete: whether every file had its end.
         head: of the ledger.
     """
@@ -64,6 +65,7 @@ class ReleaseFacts:
     run: Mapping[str, Any] = field(repr=False)
     batch: Mapping[str, Any] | None
     decisions: Mapping[str, int]
+    overruled: Mapping[str, int]
     complete: bool
     head: str
 
@@ -83,6 +85,7 @@ class ReleaseFacts:
         return facts | {
             "batch": self.batch,
             "decisions": dict(self.decisions),
+            "overruled": dict(self.overruled),
             "complete": self.complete,
             "ledger_head": self.head,
         }
@@ -111,7 +114,7 @@ def release_facts(folder: PathLike, key: bytes | None = None) -> ReleaseFacts:
         for name, (low, high) in body.get("scores", {}).items():
             found.setdefault(name, []).append((float(low), float(high)))
             released.setdefault(name, []).append(body["state"] == "released")
-    verdicts = {e.body["handle"]: str(e.body["verdict"]) for e in entries if e.kind == "decision"}
+    verdicts = {e.body["handle"]: str(e.body["verdict"]) for e in entries if "verdict" in e.body}
     counts = Counter(str(body["state"]) for body in instances)
     return ReleaseFacts(
         {state: counts[state] for state in _STATES},
@@ -121,6 +124,7 @@ def release_facts(folder: PathLike, key: bytes | None = None) -> ReleaseFacts:
         _last(entries, "run") or {},
         _last(entries, "batch"),
         dict(sorted(Counter(verdicts.values()).items())),
+        dict(sorted(Counter(code for body in instances for code in body.get("overruled", ())).items())),
         bool(entries) and entries[-1].kind == "complete",
         _head(path),
     )
@@ -148,6 +152,7 @@ def release_report(folder: PathLike, key: bytes | None = None, output: PathLike 
         total=sum(facts.ends.values()),
         size=facts.run.get("image_size"),
         largest=_largest(facts, "upscale"),
+        reasons_of={code: reason(code) for code in facts.overruled},
         reasons=[(code, number, reason(code)) for code, number in facts.codes.items()],
         checks=_checks(facts),
         pictures=[picture for name in _PICTURES if (picture := _picture(facts, name)) is not None],

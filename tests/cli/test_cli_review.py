@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -46,14 +47,16 @@ def test_a_review_from_its_link_to_its_end(out):
             _ask(link.split("#")[0] + "#guess", "items")
         items = _ask(link, "items")["items"]
         assert len(items) == 2
+        way_in = out.with_name("out.work") / "review.html"
+        assert link in way_in.read_text() and way_in.stat().st_mode & 0o077 == 0
         assert _ask(link, "decide", {"handle": items[0]["handle"], "verdict": "hold"})["state"] == "held"
         _ask(link, "end", {})
         said, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0 and "1 released, 1 held, 0 rejected" in said and "GET" not in errors
-    assert link.split("#")[1] not in said + errors
-    assert [e.kind for e in read_ledger(out / "ledger.jsonl", KEY)][-3:] == ["decision", "instance", "complete"]
+    assert link.split("#")[1] not in said + errors and not (out.with_name("out.work") / "review.html").exists()
+    assert [e.kind for e in read_ledger(out / "ledger.jsonl", KEY)][-2:] == ["instance", "complete"]
     assert "A person looked at 1 new images" in (out / "report.html").read_text()
 
 
@@ -61,5 +64,8 @@ def test_what_is_no_release_is_refused(out, tmp_path):
     for folder, code in ((tmp_path / "none", "GM-U082"), (tmp_path / "in", "GM-U082")):
         process = _start(str(folder))
         assert process.wait(timeout=120) == 2 and code in process.communicate()[1]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = _start(str(out), "--port", str(taken.getsockname()[1]))
+        assert process.wait(timeout=120) == 4 and "GM-R308" in process.communicate()[1]
     process = _start(str(tmp_path / "in"), "--key", f"{out}.key")
     assert process.wait(timeout=120) == 2 and "GM-U424" in process.communicate()[1]

@@ -34,6 +34,7 @@ from gmia_monai.release.parts import Parts
 from gmia_monai.release.places import Places
 from gmia_monai.release.policy import Checks, Intake, Policy, System, Text
 from gmia_monai.release.runner import Runner
+from gmia_monai.release.verify import verify_folder
 from gmia_monai.release.workers import Alone
 
 
@@ -295,6 +296,48 @@ def test_without_room_for_what_is_to_be_made_nothing_is_begun(tmp_path, monkeypa
     assert not list((tmp_path / "out" / "images").rglob("*.dcm")) and asked == [4 * (72 * 64 * 2 + 4096)]
     monkeypatch.undo()
     assert release(source, tmp_path / "out").ends["released"] == 4
+
+
+def test_a_file_that_was_renamed_or_copied_later_gets_no_second_end(tmp_path):
+    source = write_input(tmp_path / "in", patients=3, images=2)
+    release(source, tmp_path / "out")
+    before = contents(tmp_path / "out" / "images")
+    (source / "patient 0").rename(source / "renamed")
+    (source / "copy.dcm").write_bytes((source / "patient 1" / "image0.dcm").read_bytes())
+    (source / "other.dcm").write_bytes(dicom_file("P2", 0, PatientAge="051Y"))  # the identifier of another one
+    for _ in range(2):
+        outcome = release(source, tmp_path / "out")
+        assert contents(tmp_path / "out" / "images") == before and verify_folder(tmp_path / "out", KEY).good
+    assert outcome.ends["released"] == 6 and outcome.codes["GM-D035"] >= 2 and outcome.codes["GM-H008"] >= 1
+
+
+def test_held_images_are_kept_whatever_interrupts(tmp_path, monkeypatch):
+    source, parts = write_input(tmp_path / "in", patients=2, images=2), toy_parts(instead=lambda image: image)
+    release(source, tmp_path / "whole", parts=parts)
+    real, calls = module.move, []
+
+    def interrupted(*given):
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(module, "move", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        release(source, tmp_path / "out", parts=parts)
+    monkeypatch.undo()
+    release(source, tmp_path / "out", parts=parts)
+    held = [contents(tmp_path / name / "held") for name in ("out.work", "whole.work")]
+    assert held[0] == held[1] and len(held[0]) == 4
+
+
+def test_an_output_of_the_research_plane_is_refused(tmp_path):
+    source = write_input(tmp_path / "in", patients=1, images=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "NOT_RELEASED.txt").write_text("research")
+    with pytest.raises(UsageError, match="GM-U431"):
+        release(source, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 def test_a_released_file_that_was_changed_or_lost_is_noticed(tmp_path):

@@ -28,6 +28,31 @@ def test_what_takes_too_long_is_ended_and_what_does_not_is_not():
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
+def test_what_swallows_errors_is_ended_too():
+    def stubborn() -> None:
+        while True:
+            try:
+                time.sleep(5)
+            except Exception:  # noqa: BLE001
+                continue
+
+    began = time.monotonic()
+    with pytest.raises(TimeoutError), time_limit(0.05):
+        stubborn()
+    assert time.monotonic() - began < 4
+
+
+def test_a_timer_of_the_host_program_goes_on():
+    rang = []
+    before = signal.signal(signal.SIGALRM, lambda *given: rang.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    with time_limit(60.0):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    signal.signal(signal.SIGALRM, before)
+    assert rang == [1]
+
+
 def test_other_errors_come_through_and_end_the_limit():
     with pytest.raises(KeyError), time_limit(60.0):
         raise KeyError

@@ -129,6 +129,12 @@ def _said(page, text: str) -> None:
     page.get_by_text(text).first.wait_for(timeout=20_000)
 
 
+def _press(page, key: str) -> None:
+    """A key that decides, as soon as there is something to decide on."""
+    page.locator("[data-verdict=accept]:enabled").wait_for()
+    page.keyboard.press(key)
+
+
 @needs_browser
 def test_keys_decide_in_a_browser(page, desk, tmp_path):
     before = contents(tmp_path / "out/images")
@@ -137,13 +143,13 @@ def test_keys_decide_in_a_browser(page, desk, tmp_path):
     _said(page, "new image, held")
     assert page.locator("#image").evaluate("e => e.naturalWidth") == 64 and page.locator("#beside").is_visible()
     assert page.inner_text("#handle") == held[0] and "token" not in page.url
-    page.keyboard.press("a")
+    _press(page, "a")
     _said(page, f"{held[0]}: now released")
     assert page.inner_text("#handle") == held[1], "on to the next one"
     page.keyboard.press("c")
     page.keyboard.type("a heart that has gone, h and a are letters here")
     page.keyboard.press("Escape")
-    page.keyboard.press("h")
+    _press(page, "h")
     _said(page, f"{held[1]}: held, still held")
     page.keyboard.press("ArrowLeft")
     _said(page, "held by a person")
@@ -151,7 +157,7 @@ def test_keys_decide_in_a_browser(page, desk, tmp_path):
     for _ in range(2):
         page.keyboard.press("f")  # all, held, released
     page.click(f"nav button:has-text('{released[0]}')")
-    page.keyboard.press("h")
+    _press(page, "h")
     _said(page, f"{released[0]}: now held")
     assert "3 of 12 decided" in page.inner_text("#progress")
     assert desk.item(released[0]).codes == ("GM-H301",) and desk.item(held[1]).comment.startswith("a heart")
@@ -164,6 +170,32 @@ def test_keys_decide_in_a_browser(page, desk, tmp_path):
     page.click("#end")
     _said(page, "The review is over")
     assert page.ended.wait(5)
+
+
+@needs_browser
+def test_only_what_stands_on_the_page_is_decided_and_once(page, desk):
+    """Keys that come before the image has, or again while one is held down, decide nothing."""
+    _said(page, "new image, held")
+    items = desk.items()
+    waiting = []
+    page.route(f"**/image/{items[1].handle}", lambda route: waiting.append(route))  # noqa: PLW0108
+    page.keyboard.press("c")
+    page.keyboard.type("draft of the first")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("a")
+    assert page.inner_text("#handle") == items[1].handle and page.locator("[data-verdict=accept]").is_disabled()
+    assert page.locator("#image").get_attribute("src") is None, "no other image under its name"
+    waiting[0].continue_()
+    page.locator("[data-verdict=accept]:enabled").wait_for()
+    assert [item.verdict for item in desk.items()] == [""] * 12
+    page.evaluate(
+        "for (let i = 0; i < 30; i++) document.dispatchEvent(new KeyboardEvent('keydown', {key: 'h', repeat: i > 0}))"
+    )
+    _said(page, f"{items[1].handle}: held, still held")
+    assert sum(bool(item.verdict) for item in desk.items()) == 1
+    page.click(f"nav button:has-text('{items[0].handle}')")
+    assert page.input_value("#comment") == "draft of the first"
 
 
 @needs_browser
