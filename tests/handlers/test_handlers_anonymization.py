@@ -87,7 +87,7 @@ def test_files_come_back_in_the_size_depth_and_kind_of_the_input(kinds, tmp_path
     run, _ = anonymize(kinds, out, toy)
     rows = {row["handle"]: row for row in table(out)}
     assert len(rows) == len(run.sources) == 10
-    suffix = {".png": ".png", ".jpg": ".png", ".dcm": ".dcm", ".gz": ".nii.gz", ".nii": ".nii.gz"}
+    suffix = {".png": ".png", ".jpg": ".png", ".dcm": ".png", ".gz": ".nii.gz", ".nii": ".nii.gz"}
     for source in run.sources:
         row = rows[source.handle]
         assert row["status"] == "anonymized", row
@@ -96,7 +96,7 @@ def test_files_come_back_in_the_size_depth_and_kind_of_the_input(kinds, tmp_path
         before, frame = read_radiograph(source.path)
         after, written = read_radiograph(file)
         assert after.shape == before.shape
-        assert written.bits == frame.bits
+        assert written.bits == (16 if frame.kind == "dicom" and frame.bits > 8 else frame.bits)
         assert (int(row["rows"]), int(row["cols"]), int(row["bits"])) == (frame.rows, frame.cols, frame.bits)
         assert np.abs(after - before).max() > 0.05
     by_name = {s.name: out / rows[s.handle]["file"] for s in run.sources}
@@ -106,8 +106,8 @@ def test_files_come_back_in_the_size_depth_and_kind_of_the_input(kinds, tmp_path
     assert nibabel.load(by_name["c.nii.gz"]).get_data_dtype() == np.int16
     assert nibabel.load(by_name["c.nii.gz"]).shape[:2] == (64, 44)
     assert nibabel.load(by_name["d.nii"]).get_data_dtype() == np.float32
-    shapes = {pydicom.dcmread(path).pixel_array.shape for name, path in by_name.items() if name.endswith(".dcm")}
-    assert shapes == {(64, 64), (72, 64)}
+    shapes = {Image.open(path).size for name, path in by_name.items() if name.endswith(".dcm")}
+    assert shapes == {(64, 64), (64, 72)}
 
 
 def test_the_cosine_is_that_of_the_file_as_an_attacker_reads_it(kinds, tmp_path, toy) -> None:
@@ -156,18 +156,15 @@ def test_the_table(kinds, tmp_path, toy) -> None:
     assert "Not released" in (out / "NOT_RELEASED.txt").read_text()
 
 
-def test_dicom_says_who_belongs_together_and_nothing_else(kinds, tmp_path, toy) -> None:
+def test_of_dicom_the_pixels_alone_come_out(kinds, tmp_path, toy) -> None:
     out = tmp_path / "out"
     anonymize(kinds, out, toy)
-    written = [pydicom.dcmread(path) for path in sorted((out / "images").glob("*.dcm"))]
     sources = [pydicom.dcmread(path) for path in sorted(kinds.glob("*.dcm"))]
-    assert len(written) == 5
-    assert len({str(d.PatientID) for d in written}) == 1, "one patient of the source is one patient of the output"
-    assert len({d.StudyInstanceUID for d in written}) == len({d.StudyInstanceUID for d in sources})
-    assert len({d.SOPInstanceUID for d in written}) == 5
     old = {str(e.value) for d in sources for e in d.iterall() if e.VR in ("UI", "PN", "LO", "DA", "SH") and e.value}
-    new = {str(e.value) for d in written for e in d.iterall() if e.VR in ("UI", "PN", "LO", "DA", "SH") and e.value}
-    assert not {value for value in old & new if not value.startswith("1.2.840.10008.")}
+    assert len(sources) == 5 and len(old) > 20 and not list(out.rglob("*.dcm"))
+    written = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    assert not [value for value in old if len(value) > 5 and any(value.encode() in raw for raw in written)]
+    assert all(Image.open(path).info == {} for path in (out / "images").glob("*.png"))
 
 
 @pytest.fixture
